@@ -1,0 +1,57 @@
+# Every target with a line of help: `make`. The two that matter: `make demo`, `make test`.
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types test-rust test-python bench bench-peers docs lock clean
+
+BIN := .venv/bin
+UV := $(BIN)/uv
+SOURCES := pyproject.toml uv.lock Cargo.toml Cargo.lock $(shell find engine -name '*.rs' -o -name Cargo.toml)
+
+help: ## list the targets
+	@grep -E '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: .venv/.installed ## make .venv, install the locked dependencies, build the engine
+
+.venv/.installed: $(SOURCES)
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.89 or newer (https://rustup.rs)." >&2; exit 1; }
+	@test -x $(BIN)/python || { python=$$(scripts/find-python) || { echo "Python 3.11 or newer with venv is missing." >&2; exit 1; }; "$$python" -m venv .venv; }
+	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(UV) sync --locked --quiet
+	@touch $@
+
+demo: install ## the main job: 200 ethical scenarios with 3 actions each, on the rehearsal model
+	$(BIN)/wordmill generate rlhi --model rehearsal --scenarios 200 --actions 3 --out datasets/demo --replace
+
+test: lint types test-rust test-python ## all of the proof: lint, types, Rust tests, Python tests on 3.11 and 3.12
+
+lint: install ## ruff, rustfmt, clippy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+types: install ## mypy --strict, and the engine's stub against the engine
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest wordmill._engine --mypy-config-file pyproject.toml --ignore-disjoint-bases
+
+test-rust: ## the tests of the Rust crates
+	cargo test --workspace --locked --quiet
+
+test-python: install ## the Python tests
+	scripts/test-python
+
+bench: install ## measure, side by side with a bare client; fails when a figure is missed
+	$(BIN)/python benchmarks/run.py
+
+bench-peers: install ## the same with the Python peers, each in an environment of its own
+	benchmarks/peers/setup.sh
+	$(BIN)/python benchmarks/run.py --peers
+
+docs: install ## rebuild the generated pages
+	$(BIN)/python scripts/docs.py
+
+lock: ## write uv.lock anew
+	$(UV) lock
+	cargo update --workspace
+
+clean: ## remove what was built here
+	rm -rf .venv build target src/wordmill/*.so

@@ -1,0 +1,1 @@
+"""The harness of the benchmarks: servers, inputs, contestants, measuring, targets, tables."""

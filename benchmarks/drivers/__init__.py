@@ -1,0 +1,1 @@
+"""One program a tool: the same requests sent through each. See `contract`."""

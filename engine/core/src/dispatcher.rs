@@ -1,0 +1,696 @@
+//! The engine's thread: takes jobs as fast as their lanes may send, and ends each exactly once.
+//!
+//! One thread, so nothing here needs a lock of its own. A job is, at any moment, in one place:
+//! its lane's inbox, its queue, out (a task that waits for the server), among the retries, or
+//! behind an equal request that is out already.
+
+use crate::budget::{Budget, Verdict};
+use crate::config::{seconds, Config, LaneConfig};
+use crate::http::{Endpoint, Hints};
+use crate::json::Key;
+use crate::limits::{Admission, Ended, Governor};
+use crate::record::{flag, Api, Failure, Job, Kind, Outcome, Reply, Route, Spent};
+use crate::retry::{backoff, Jitter};
+use crate::shape;
+use crate::shared::{lock, Shared};
+use crate::stream::Collector;
+use crate::writer::Order;
+use bytes::Bytes;
+use crossbeam_channel::Sender;
+use hyper::Uri;
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// 429s that one request may meet before it fails.
+const THROTTLED: u32 = 60;
+/// Jobs taken from an inbox at once.
+const TAKE: usize = 256;
+/// Keys of recent answers that are remembered, in two generations of this size.
+const RECENT: usize = 32_768;
+
+struct Lane {
+    config: LaneConfig,
+    endpoint: Rc<Endpoint>,
+    governor: Governor,
+    queue: VecDeque<Job>,
+    retries: BinaryHeap<Reverse<Retry>>,
+    fallback: Option<usize>,
+    targets: HashMap<String, Uri>,
+    waiting_since: Option<Instant>,
+}
+
+struct Retry {
+    due: Instant,
+    order: u64,
+    job: Job,
+}
+
+impl PartialEq for Retry {
+    fn eq(&self, other: &Self) -> bool {
+        (self.due, self.order) == (other.due, other.order)
+    }
+}
+impl Eq for Retry {}
+impl PartialOrd for Retry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Retry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.due, self.order).cmp(&(other.due, other.order))
+    }
+}
+
+/// Requests that ask the same as one that is out.
+type Followers = Vec<Job>;
+
+struct State {
+    lanes: Vec<Lane>,
+    budget: Budget,
+    in_flight: HashMap<Key, Followers>,
+    recent: [HashMap<Key, u64>; 2],
+    jitter: Jitter,
+    retries_made: u64,
+    /// Requests that are out.
+    out: usize,
+}
+
+pub struct Dispatcher {
+    shared: Arc<Shared>,
+    writer: Sender<Order>,
+    state: RefCell<State>,
+    remembers: bool,
+    most_in_doubt: usize,
+    draining: Cell<bool>,
+    /// Cuts all that is out.
+    cut: Notify,
+    is_cut: Cell<bool>,
+    next_wake: Cell<Option<Instant>>,
+    /// `run` looks at every lane just now.
+    looking: Cell<bool>,
+}
+
+impl Dispatcher {
+    pub fn new(config: &Config, shared: Arc<Shared>, writer: Sender<Order>, spent: Spent) -> Result<Self, String> {
+        let now = Instant::now();
+        let mut lanes = Vec::with_capacity(config.lanes.len());
+        for lane in &config.lanes {
+            lanes.push(Lane {
+                endpoint: Rc::new(Endpoint::new(lane).map_err(|words| format!("model {:?}: {words}", lane.name))?),
+                governor: Governor::new(lane, now),
+                queue: VecDeque::new(),
+                retries: BinaryHeap::new(),
+                fallback: lane.fallback.as_ref().and_then(|name| config.position(name)),
+                targets: HashMap::new(),
+                waiting_since: None,
+                config: lane.clone(),
+            });
+        }
+        let widest = config.lanes.iter().map(|lane| lane.concurrency.unwrap_or(lane.max_concurrency)).sum::<usize>();
+        {
+            let mut metrics = lock(&shared.metrics);
+            metrics.spent_ever = spent;
+            metrics.lanes = config.lanes.iter().map(|lane| (lane.name.clone(), Default::default())).collect();
+        }
+        let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |since| since.subsec_nanos());
+        Ok(Dispatcher {
+            writer,
+            remembers: config.records.is_some(),
+            most_in_doubt: if config.in_doubt > 0 { config.in_doubt } else { widest.saturating_mul(2).clamp(1024, 16_384) },
+            state: RefCell::new(State {
+                lanes,
+                budget: Budget::new(config.budget, spent),
+                in_flight: HashMap::new(),
+                recent: Default::default(),
+                jitter: Jitter::new(u64::from(seed)),
+                retries_made: 0,
+                out: 0,
+            }),
+            shared,
+            draining: Cell::new(false),
+            cut: Notify::new(),
+            is_cut: Cell::new(false),
+            next_wake: Cell::new(None),
+            looking: Cell::new(false),
+        })
+    }
+
+    /// Until the engine is closed or fails.
+    pub async fn run(self: Rc<Self>) {
+        loop {
+            self.next_wake.set(None);
+            self.looking.set(true);
+            if self.obey() || self.shared.failed() {
+                self.cut_now();
+                return;
+            }
+            let lanes = self.state.borrow().lanes.len();
+            for lane in 0..lanes {
+                self.pump(lane);
+            }
+            self.looking.set(false);
+            match self.next_wake.get() {
+                Some(at) => {
+                    let at = tokio::time::Instant::from_std(at);
+                    tokio::select! {
+                        () = self.shared.wake.notified() => {}
+                        () = tokio::time::sleep_until(at) => {}
+                    }
+                }
+                None => self.shared.wake.notified().await,
+            }
+        }
+    }
+
+    /// Take new orders; true: close.
+    fn obey(&self) -> bool {
+        let mut orders = lock(&self.shared.orders);
+        if let Some(ceilings) = orders.ceilings.take() {
+            self.state.borrow_mut().budget.raise(ceilings);
+            lock(&self.shared.metrics).budget_reached = None;
+        }
+        if let Some(moment) = orders.cancel {
+            self.draining.set(true);
+            if moment <= Instant::now() {
+                self.cut_now();
+            } else {
+                self.alarm(moment);
+            }
+        }
+        orders.close
+    }
+
+    fn cut_now(&self) {
+        self.is_cut.set(true);
+        self.cut.notify_waiters();
+    }
+
+    /// Look again at that moment. A task that ended may need it before the moment that `run` waits for.
+    fn alarm(&self, at: Instant) {
+        if self.next_wake.get().is_none_or(|old| at < old) {
+            self.next_wake.set(Some(at));
+            if !self.looking.get() {
+                self.shared.wake.notify_one();
+            }
+        }
+    }
+
+    /// Send whatever a lane may send now.
+    fn pump(self: &Rc<Self>, index: usize) {
+        loop {
+            let now = Instant::now();
+            let mut state = self.state.borrow_mut();
+            let state = &mut *state;
+            let lane = &mut state.lanes[index];
+            while lane.retries.peek().is_some_and(|retry| retry.0.due <= now || self.draining.get()) {
+                if let Some(Reverse(retry)) = lane.retries.pop() {
+                    lane.queue.push_front(retry.job);
+                }
+            }
+            if lane.queue.is_empty() {
+                self.shared.inboxes[index].take(TAKE, &mut lane.queue);
+            }
+            let Some(job) = lane.queue.pop_front() else {
+                lane.waiting_since = None;
+                if let Some(retry) = lane.retries.peek() {
+                    self.alarm(retry.0.due);
+                }
+                return;
+            };
+            if self.draining.get() {
+                self.close_unsent(state, job, Failure::new(Kind::Cancelled, "the run was cancelled before this was asked"));
+                continue;
+            }
+            if job.stream.as_ref().is_some_and(crate::stream::Feed::cancelled) {
+                self.close_unsent(state, job, Failure::new(Kind::Cancelled, "cancelled before it was sent"));
+                continue;
+            }
+            let Some(job) = self.share(state, job) else { continue };
+            match self.admit(state, index, &job, now) {
+                Step::Send(most, estimated) => self.send(state, index, job, most, estimated, now),
+                Step::Wait => {
+                    let lane = &mut state.lanes[index];
+                    lane.queue.push_front(job);
+                    if let Some(retry) = lane.retries.peek() {
+                        self.alarm(retry.0.due);
+                    }
+                    return;
+                }
+                Step::Fail(failure) => self.close_unsent(state, job, failure),
+                Step::Divert(to) => {
+                    if let Some(job) = divert(state, job, to) {
+                        state.lanes[to].queue.push_back(job);
+                        state.lanes[index].waiting_since = None;
+                        lock(&self.shared.metrics).lanes[index].1.fallback_used += 1;
+                        self.shared.wake.notify_one();
+                    }
+                }
+            }
+        }
+    }
+
+    /// None: the job follows an equal one, or is answered by one that has ended.
+    fn share(&self, state: &mut State, mut job: Job) -> Option<Job> {
+        if !job.shareable || job.leads || job.stream.is_some() {
+            return Some(job);
+        }
+        if let Some(followers) = state.in_flight.get_mut(&job.key) {
+            followers.push(job);
+            return None;
+        }
+        if let Some(source) = state.recent.iter().find_map(|generation| generation.get(&job.key)).copied() {
+            let (api, sent) = (job.route.api, job.body.len());
+            let outcome = job.fail(Failure::new(Kind::Cancelled, "the equal request's answer is gone"));
+            self.tell(Order::Copy { source, outcome: Box::new(outcome), api, sent });
+            return None;
+        }
+        job.leads = true;
+        state.in_flight.insert(job.key, Followers::new());
+        Some(job)
+    }
+
+    fn admit(&self, state: &mut State, index: usize, job: &Job, now: Instant) -> Step {
+        let lane = &mut state.lanes[index];
+        let fresh = job.attempts + job.throttled == 0;
+        if fresh && !lane.governor.opened() && lane.governor.in_flight() + lane.retries.len() >= lane.governor.limit() && !lane.governor.broken() {
+            // Those that wait for another try are under way too.
+            return Step::Wait;
+        }
+        let estimated = lane.governor.estimate(job.body.len(), job.bound);
+        let admission = lane.governor.admit(now, estimated);
+        if admission != Admission::Now && lane.governor.broken() {
+            if let Some(to) = lane.fallback {
+                return Step::Divert(to);
+            }
+        }
+        match admission {
+            Admission::Now => {}
+            Admission::At(at) => {
+                lane.waiting_since.get_or_insert(now);
+                self.alarm(at);
+                return Step::Wait;
+            }
+            Admission::AtEnd => return Step::Wait,
+            Admission::Stopped => {
+                let words = lane.governor.stopped().unwrap_or_default().to_string();
+                return Step::Fail(Failure::new(Kind::Stopped, words));
+            }
+        }
+        if self.shared.in_doubt.load(Ordering::Acquire) >= self.most_in_doubt {
+            // The writer wakes us at its next commit.
+            return Step::Wait;
+        }
+        let most = cost(&lane.config, 1, job.body.len() as u64, job.bound);
+        match state.budget.reserve(&most) {
+            Verdict::Go => Step::Send(most, estimated),
+            Verdict::Wait => Step::Wait,
+            Verdict::Reached => {
+                let words = state.budget.reached().unwrap_or_default().to_string();
+                lock(&self.shared.metrics).budget_reached = Some(words.clone());
+                Step::Fail(Failure::new(Kind::Budget, words))
+            }
+        }
+    }
+
+    fn send(self: &Rc<Self>, state: &mut State, index: usize, mut job: Job, most: Spent, estimated: u64, now: Instant) {
+        let lane = &mut state.lanes[index];
+        lane.governor.sent(now, estimated);
+        state.out += 1;
+        self.shared.in_doubt.fetch_add(1, Ordering::AcqRel);
+        job.began.get_or_insert(now);
+        {
+            let mut metrics = lock(&self.shared.metrics);
+            metrics.sent += 1;
+            let shown = &mut metrics.lanes[index].1;
+            shown.sent += 1;
+            if let Some(since) = lane.waiting_since.take() {
+                shown.waited += now.saturating_duration_since(since).as_secs_f64();
+            }
+            show(shown, lane, &self.shared, index);
+        }
+        let target = match lane.targets.get(&job.route.path) {
+            Some(target) => Ok(target.clone()),
+            None => lane.endpoint.target(&job.route.path).inspect(|target| {
+                lane.targets.insert(job.route.path.clone(), target.clone());
+            }),
+        };
+        let this = self.clone();
+        tokio::task::spawn_local(async move {
+            let (attempt, hints) = match target {
+                Ok(target) => this.attempt(index, &mut job, target).await,
+                Err(words) => (Attempt::failed(Failure::new(Kind::BadRequest, words)), Hints::default()),
+            };
+            this.ended(index, job, attempt, hints, Times { now: Instant::now(), started: now }, most, estimated);
+            this.pump(index);
+        });
+    }
+
+    /// One try of one request.
+    async fn attempt(&self, index: usize, job: &mut Job, target: Uri) -> (Attempt, Hints) {
+        let endpoint = self.endpoint(index);
+        let feed = job.stream.clone();
+        let cut = self.cut.notified();
+        if self.is_cut.get() {
+            return (Attempt::failed(Failure::new(Kind::Cancelled, CUT)), Hints::default());
+        }
+        let work = async {
+            let (mut attempt, hints) = match &feed {
+                None => whole(&endpoint, job, target).await,
+                Some(feed) => streamed(&endpoint, job, target, feed).await,
+            };
+            if let Err(failure) = &mut attempt.result {
+                failure.detail = self.scrub(index, std::mem::take(&mut failure.detail));
+            }
+            (attempt, hints)
+        };
+        tokio::select! {
+            done = work => done,
+            () = cut => (Attempt::failed(Failure::new(Kind::Cancelled, CUT)), Hints::default()),
+        }
+    }
+
+    fn endpoint(&self, index: usize) -> Rc<Endpoint> {
+        self.state.borrow().lanes[index].endpoint.clone()
+    }
+
+    /// No secret ever enters a record.
+    fn scrub(&self, index: usize, detail: String) -> String {
+        let state = self.state.borrow();
+        match state.lanes[index].config.key.as_deref().filter(|key| key.len() >= 4) {
+            Some(key) => detail.replace(key, "[key]"),
+            None => detail,
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn ended(&self, index: usize, mut job: Job, attempt: Attempt, hints: Hints, times: Times, most: Spent, estimated: u64) {
+        let Times { now, started } = times;
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        state.out -= 1;
+        let lane = &mut state.lanes[index];
+        let real = match &attempt.result {
+            Ok(reply) => cost(&lane.config, 1, reply.input_tokens, reply.output_tokens),
+            // Nobody knows: count what it can have cost at most.
+            Err(failure) if failure.kind.may_cost() => most,
+            Err(_) => Spent { requests: 1, ..Spent::default() },
+        };
+        state.budget.settle(&most, &real);
+        if state.budget.limited() {
+            // Another lane may wait for what was reserved.
+            self.shared.wake.notify_one();
+        }
+        job.spent.add(&real);
+        let failure = attempt.result.as_ref().err();
+        if failure.is_some_and(|failure| failure.kind == Kind::Cancelled) {
+            lane.governor.withdrawn();
+        } else {
+            let detail = failure.map_or("", |failure| failure.detail.as_str());
+            lane.governor.ended(
+                now,
+                &Ended {
+                    started,
+                    failure: failure.map(|failure| failure.kind),
+                    estimated,
+                    tokens: real.tokens(),
+                    output_tokens: real.output_tokens,
+                },
+                detail,
+            );
+        }
+        if let Some(wait) = hints.exhausted.or(hints.retry_after.filter(|_| failure.is_some_and(|failure| failure.kind.pushes_back()))) {
+            lane.governor.pause(now, wait);
+        }
+        let throttled = failure.is_some_and(|failure| failure.kind == Kind::Throttled);
+        job.throttled += u32::from(throttled);
+        job.attempts += u32::from(!throttled);
+        {
+            let mut metrics = lock(&self.shared.metrics);
+            let shown = &mut metrics.lanes[index].1;
+            match failure {
+                None => {
+                    shown.done += 1;
+                    shown.latency.add(now.saturating_duration_since(started));
+                    shown.trouble = None;
+                }
+                Some(failure) => shown.trouble = Some(failure.to_string()),
+            }
+            show(shown, lane, &self.shared, index);
+        }
+        match attempt.result {
+            Err(failure) if self.may_retry(lane, &job, &failure, attempt.shown, now) => {
+                *lock(&self.shared.metrics).retried.entry(failure.kind).or_default() += 1;
+                let tries = job.attempts + job.throttled;
+                let wait = backoff(tries, state.jitter.next()).max(hints.retry_after.unwrap_or_default());
+                state.retries_made += 1;
+                job.last = Some(failure);
+                self.shared.in_doubt.fetch_sub(1, Ordering::AcqRel);
+                state.lanes[index].retries.push(Reverse(Retry { due: now + wait, order: state.retries_made, job }));
+            }
+            result => {
+                if let Err(failure) = &result {
+                    lane.governor.gave_up(failure.kind, &failure.detail);
+                    if let Some(words) = lane.governor.stopped() {
+                        lock(&self.shared.metrics).lanes[index].1.stopped.get_or_insert(words.to_string());
+                    }
+                }
+                if result.is_err() && lane.governor.stopped().is_some() && result.as_ref().is_err_and(|failure| failure.kind.fatal()) {
+                    if let Some(to) = lane.fallback {
+                        self.shared.in_doubt.fetch_sub(1, Ordering::AcqRel);
+                        if let Some(job) = divert(state, job, to) {
+                            state.lanes[to].queue.push_back(job);
+                            lock(&self.shared.metrics).lanes[index].1.fallback_used += 1;
+                            self.shared.wake.notify_one();
+                        }
+                        return;
+                    }
+                }
+                self.close(state, job, result, attempt.raw, attempt.partial);
+            }
+        }
+    }
+
+    fn may_retry(&self, lane: &Lane, job: &Job, failure: &Failure, shown: bool, now: Instant) -> bool {
+        let bounded = if failure.kind == Kind::Throttled { job.throttled < THROTTLED } else { job.attempts < lane.config.attempts };
+        let in_time = job.began.is_none_or(|began| now.saturating_duration_since(began) < seconds(lane.config.deadline_seconds));
+        failure.kind.retried() && bounded && in_time && !shown && !self.draining.get()
+    }
+
+    /// The end of a request that was sent.
+    fn close(&self, state: &mut State, job: Job, result: Result<Reply, Failure>, raw: Bytes, partial: String) {
+        let (api, sent, key, shareable) = (job.route.api, job.body.len(), job.key, job.shareable && job.stream.is_none());
+        let mut outcome = job.end(result, raw);
+        outcome.held = true;
+        outcome.partial = partial;
+        if let Ok(reply) = &outcome.result {
+            outcome.flags |= if reply.estimated { flag::ESTIMATED } else { 0 } | if reply.refusal { flag::REFUSAL } else { 0 };
+        }
+        let followers = if shareable { self.followers(state, &key, outcome.id, outcome.result.is_ok()) } else { Vec::new() };
+        let copies: Vec<Outcome> = followers.iter().map(|follower| outcome.copy_for(follower.id, flag::JOINED)).collect();
+        self.tell(Order::Record(Box::new(outcome), api, sent));
+        for copy in copies {
+            self.tell(Order::Record(Box::new(copy), api, sent));
+        }
+    }
+
+    fn followers(&self, state: &mut State, key: &Key, id: u64, good: bool) -> Followers {
+        if good && self.remembers {
+            if state.recent[0].len() >= RECENT {
+                state.recent[1] = std::mem::take(&mut state.recent[0]);
+            }
+            state.recent[0].insert(*key, id);
+        }
+        state.in_flight.remove(key).unwrap_or_default()
+    }
+
+    /// The end of a request that is not out.
+    fn close_unsent(&self, state: &mut State, mut job: Job, mut failure: Failure) {
+        if let Some(last) = job.last.take() {
+            failure.detail = format!("{} (before: {}: {})", failure.detail, last.kind, last.detail);
+        }
+        let (api, sent, key, shareable) = (job.route.api, job.body.len(), job.key, job.shareable && job.stream.is_none());
+        let outcome = job.fail(failure);
+        let followers = if shareable { self.followers(state, &key, outcome.id, false) } else { Vec::new() };
+        for follower in followers {
+            self.tell(Order::Record(Box::new(outcome.copy_for(follower.id, flag::JOINED)), api, sent));
+        }
+        self.tell(Order::Record(Box::new(outcome), api, sent));
+    }
+
+    fn tell(&self, order: Order) {
+        if self.writer.send(order).is_err() {
+            self.shared.fail("the writing thread has ended".into());
+        }
+    }
+}
+
+const CUT: &str = "the run was cancelled before this was answered";
+
+enum Step {
+    /// The most that it can cost, and the tokens it probably takes.
+    Send(Spent, u64),
+    Wait,
+    Fail(Failure),
+    Divert(usize),
+}
+
+struct Times {
+    now: Instant,
+    started: Instant,
+}
+
+struct Attempt {
+    result: Result<Reply, Failure>,
+    raw: Bytes,
+    /// Some of the answer was shown already: not tried again.
+    shown: bool,
+    partial: String,
+}
+
+impl Attempt {
+    fn failed(failure: Failure) -> Self {
+        Attempt { result: Err(failure), raw: Bytes::new(), shown: false, partial: String::new() }
+    }
+}
+
+fn cost(lane: &LaneConfig, requests: u64, input: u64, output: u64) -> Spent {
+    let money = (input as f64 * lane.price_input + output as f64 * lane.price_output) / 1e6;
+    Spent { requests, input_tokens: input, output_tokens: output, money }
+}
+
+fn show(shown: &mut crate::metrics::LaneMetrics, lane: &Lane, shared: &Shared, index: usize) {
+    shown.in_flight = lane.governor.in_flight();
+    shown.limit = lane.governor.limit();
+    shown.backed_off = lane.governor.backed_off;
+    shown.queued = lane.queue.len() + lane.retries.len() + shared.inboxes[index].len();
+}
+
+/// The job for another lane; None when its body cannot be rewritten, which cannot be: it was parsed before.
+fn divert(state: &mut State, mut job: Job, to: usize) -> Option<Job> {
+    let lane = &state.lanes[to].config;
+    let body = shape::with_model(&job.body, &lane.model).ok()?;
+    job.body = body.into();
+    job.lane = to;
+    job.flags |= flag::FALLBACK;
+    job.attempts = 0;
+    job.throttled = 0;
+    Some(job)
+}
+
+async fn whole(endpoint: &Endpoint, job: &Job, target: Uri) -> (Attempt, Hints) {
+    let head = match endpoint.send(target, job.body.clone()).await {
+        Ok(head) => head,
+        Err(failure) => return (Attempt::failed(failure), Hints::default()),
+    };
+    let (status, hints) = (head.status, head.hints);
+    let body = match endpoint.read(head).await {
+        Ok(body) => body,
+        Err(failure) => return (Attempt::failed(failure), hints),
+    };
+    (understand(job.route.api, status, body, job.body.len()), hints)
+}
+
+fn understand(api: Api, status: u16, body: Bytes, sent: usize) -> Attempt {
+    if status != 200 {
+        return Attempt::failed(crate::reply::refuse(status, &body));
+    }
+    match crate::reply::read(api, &body, sent) {
+        Ok(reply) => Attempt { result: Ok(reply), raw: body, shown: false, partial: String::new() },
+        Err(failure) => Attempt::failed(failure),
+    }
+}
+
+async fn streamed(endpoint: &Endpoint, job: &Job, target: Uri, feed: &crate::stream::Feed) -> (Attempt, Hints) {
+    let body = match shape::streaming(&job.body) {
+        Ok(body) => Bytes::from(body),
+        Err(words) => return (Attempt::failed(Failure::new(Kind::BadRequest, words)), Hints::default()),
+    };
+    let mut collector = Collector::default();
+    let cancelled = |partial: &str| Attempt {
+        result: Err(Failure::new(Kind::Cancelled, "cancelled by its reader")),
+        raw: Bytes::new(),
+        shown: true,
+        partial: partial.to_string(),
+    };
+    let mut head = tokio::select! {
+        head = endpoint.send(target, body) => match head {
+            Ok(head) => head,
+            Err(failure) => return (Attempt::failed(failure), Hints::default()),
+        },
+        () = feed.cancel() => return (cancelled(""), Hints::default()),
+    };
+    let hints = head.hints;
+    if head.status != 200 || head.json {
+        // An error, or a server that does not stream.
+        let status = head.status;
+        let attempt = match endpoint.read(head).await {
+            Ok(body) => understand(job.route.api, status, body, job.body.len()),
+            Err(failure) => Attempt::failed(failure),
+        };
+        if let Ok(reply) = &attempt.result {
+            feed.text(reply.text.clone());
+        }
+        return (attempt, hints);
+    }
+    let broken = |failure: Failure, partial: &str| Attempt {
+        result: Err(failure),
+        raw: Bytes::new(),
+        shown: !partial.is_empty(),
+        partial: partial.to_string(),
+    };
+    loop {
+        let chunk = tokio::select! {
+            chunk = endpoint.chunk(&mut head) => chunk,
+            // Dropping the head closes the connection.
+            () = feed.cancel() => return (cancelled(collector.partial()), hints),
+        };
+        match chunk {
+            Ok(Some(bytes)) => {
+                if let Err(failure) = collector.push(&bytes, feed) {
+                    return (broken(failure, collector.partial()), hints);
+                }
+            }
+            Ok(None) => break,
+            Err(failure) => return (broken(failure, collector.partial()), hints),
+        }
+    }
+    endpoint.keep(head);
+    match collector.finish(feed) {
+        Ok(body) => {
+            let mut attempt = understand(Api::Chat, 200, body.into(), job.body.len());
+            attempt.shown = attempt.result.is_err();
+            (attempt, hints)
+        }
+        Err((failure, partial)) => (broken(failure, &partial), hints),
+    }
+}
+
+/// The thread's body: a runtime of its own, made here and not before a fork.
+pub fn run(dispatcher: impl FnOnce() -> Result<Dispatcher, String>, ready: impl FnOnce(Result<(), String>)) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return ready(Err(format!("the engine's runtime does not start: {error}"))),
+    };
+    let dispatcher = match dispatcher() {
+        Ok(dispatcher) => Rc::new(dispatcher),
+        Err(words) => return ready(Err(words)),
+    };
+    ready(Ok(()));
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, dispatcher.run());
+    // Tasks that are out end with the set: their connections close.
+    drop(local);
+    runtime.shutdown_timeout(Duration::from_millis(100));
+}
+
+/// A path that is used for a whole body.
+pub fn route(path: &str) -> Arc<Route> {
+    Arc::new(Route { path: path.into(), api: Api::of(path) })
+}

@@ -1,0 +1,348 @@
+//! One endpoint: its connections, kept alive and used again, and one request on them.
+//!
+//! HTTP/1.1 with a pool of our own, because a lane wants exactly as many connections as it has
+//! requests out; HTTP/2 would cap them at the server's stream limit.
+
+use crate::config::{seconds, LaneConfig};
+use crate::record::{Failure, Kind};
+use crate::retry;
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, PROXY_AUTHORIZATION, USER_AGENT};
+use hyper::{Request, Response, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::proxy::matcher::Matcher;
+use std::cell::RefCell;
+use std::error::Error;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::time::{timeout, timeout_at};
+use tower_service::Service;
+
+type Connection = SendRequest<Full<Bytes>>;
+
+/// Connections idle longer than this are not trusted: servers close theirs after 5 s and more.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// A model's endpoint.
+pub struct Endpoint {
+    base: Uri,
+    prefix: String,
+    /// Through a plain proxy the whole address stands in the request line.
+    absolute: bool,
+    headers: HeaderMap,
+    connector: Connector,
+    dial: Uri,
+    idle: RefCell<Vec<(Connection, Instant)>>,
+    connect: Duration,
+    first_byte: Duration,
+    total: Duration,
+    max_reply: usize,
+}
+
+enum Connector {
+    Plain(HttpConnector),
+    Tls(HttpsConnector<HttpConnector>),
+    Tunnelled(HttpsConnector<Tunnel<HttpConnector>>),
+}
+
+/// A response whose head has come.
+pub struct Head {
+    pub status: u16,
+    pub json: bool,
+    pub hints: Hints,
+    body: Incoming,
+    connection: Connection,
+    deadline: Instant,
+}
+
+/// What the headers say about limits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hints {
+    pub retry_after: Option<Duration>,
+    /// A window of the server is used up; it opens again after this.
+    pub exhausted: Option<Duration>,
+}
+
+impl Endpoint {
+    /// The error is a sentence about the address, the key or the headers.
+    pub fn new(lane: &LaneConfig) -> Result<Self, String> {
+        let base: Uri = lane.base_url.parse().map_err(|e| format!("the base URL {:?} is not one: {e}", lane.base_url))?;
+        let host = base.host().ok_or_else(|| format!("the base URL {:?} names no host", lane.base_url))?.to_string();
+        let secure = match base.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(format!("the base URL {:?} begins neither with http:// nor with https://", lane.base_url)),
+        };
+        let mut http = HttpConnector::new();
+        http.set_nodelay(true);
+        http.enforce_http(false);
+        http.set_connect_timeout(Some(seconds(lane.connect_seconds)));
+        let proxy = if on_this_machine(&host) { None } else { Matcher::from_env().intercept(&base) };
+        let mut headers = HeaderMap::new();
+        let (connector, dial, absolute) = match (secure, &proxy) {
+            (false, None) => (Connector::Plain(http), base.clone(), false),
+            (false, Some(proxy)) => {
+                if let Some(auth) = proxy.basic_auth() {
+                    headers.insert(PROXY_AUTHORIZATION, auth.clone());
+                }
+                (Connector::Plain(http), proxy.uri().clone(), true)
+            }
+            (true, None) => (Connector::Tls(with_tls(http)?), base.clone(), false),
+            (true, Some(proxy)) => {
+                let mut tunnel = Tunnel::new(proxy.uri().clone(), http);
+                if let Some(auth) = proxy.basic_auth() {
+                    tunnel = tunnel.with_auth(auth.clone());
+                }
+                (Connector::Tunnelled(with_tls(tunnel)?), base.clone(), false)
+            }
+        };
+        let authority = base.authority().map(|a| a.as_str()).unwrap_or(&host);
+        headers.insert(HOST, header("the host", authority)?);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("wordmill/", env!("CARGO_PKG_VERSION"))));
+        if let Some(key) = &lane.key {
+            let mut value = header("the API key", &format!("Bearer {key}"))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        for (name, value) in &lane.headers {
+            let name: HeaderName = name.parse().map_err(|_| format!("{name:?} is not a header's name"))?;
+            let value = header(&format!("the header {name}"), value)?;
+            headers.insert(name, value);
+        }
+        Ok(Endpoint {
+            prefix: base.path().trim_end_matches('/').to_string(),
+            base,
+            absolute,
+            headers,
+            connector,
+            dial,
+            idle: RefCell::new(Vec::new()),
+            connect: seconds(lane.connect_seconds),
+            first_byte: seconds(lane.first_byte_seconds),
+            total: seconds(lane.total_seconds),
+            max_reply: lane.max_reply_bytes,
+        })
+    }
+
+    /// The address of a path below the base URL, as it stands in a request line.
+    pub fn target(&self, path: &str) -> Result<Uri, String> {
+        let mut text = String::new();
+        if self.absolute {
+            text = format!("http://{}", self.base.authority().map_or("", |a| a.as_str()));
+        }
+        text = format!("{text}{}{path}", self.prefix);
+        text.parse().map_err(|e| format!("{path:?} is not a path: {e}"))
+    }
+
+    /// Send, and wait for the head of the response.
+    pub async fn send(&self, target: Uri, body: Bytes) -> Result<Head, Failure> {
+        let deadline = Instant::now() + self.total;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = hyper::Method::POST;
+        *request.uri_mut() = target;
+        *request.headers_mut() = self.headers.clone();
+        let answered = async {
+            loop {
+                let (mut connection, fresh) = match self.reuse() {
+                    Some(connection) => (connection, false),
+                    None => (self.open().await?, true),
+                };
+                match connection.try_send_request(request).await {
+                    Ok(response) => return Ok((response, connection)),
+                    Err(mut error) => match error.take_message() {
+                        // Closed before anything was sent: nothing happened, so another connection.
+                        Some(unsent) if !fresh => request = unsent,
+                        _ => return Err(Failure::new(Kind::Dropped, words("the connection broke", error.error()))),
+                    },
+                }
+            }
+        };
+        let wait = self.first_byte.min(self.total);
+        let (response, connection) = timeout(wait, answered)
+            .await
+            .map_err(|_| Failure::new(Kind::Timeout, format!("no answer within {} s", wait.as_secs_f64())))??;
+        Ok(Head {
+            status: response.status().as_u16(),
+            json: is_json(&response),
+            hints: hints(response.headers()),
+            body: response.into_body(),
+            connection,
+            deadline,
+        })
+    }
+
+    /// The whole body; the connection goes back to the pool.
+    pub async fn read(&self, mut head: Head) -> Result<Bytes, Failure> {
+        let deadline = tokio::time::Instant::from_std(head.deadline);
+        let whole = timeout_at(deadline, async {
+            let Some(first) = self.chunk_now(&mut head).await? else { return Ok(Bytes::new()) };
+            let Some(second) = self.chunk_now(&mut head).await? else { return self.fits(first) };
+            let mut all = BytesMut::with_capacity(first.len() + second.len());
+            all.extend_from_slice(&first);
+            all.extend_from_slice(&second);
+            while let Some(more) = self.chunk_now(&mut head).await? {
+                if all.len() + more.len() > self.max_reply {
+                    return Err(self.too_large());
+                }
+                all.extend_from_slice(&more);
+            }
+            self.fits(all.freeze())
+        })
+        .await
+        .map_err(|_| self.overdue())??;
+        self.keep(head);
+        Ok(whole)
+    }
+
+    /// The next piece of the body, None at its end.
+    pub async fn chunk(&self, head: &mut Head) -> Result<Option<Bytes>, Failure> {
+        let deadline = tokio::time::Instant::from_std(head.deadline);
+        timeout_at(deadline, self.chunk_now(head)).await.map_err(|_| self.overdue())?
+    }
+
+    /// The body was read to its end: the connection may carry another request.
+    pub fn keep(&self, head: Head) {
+        if !head.connection.is_closed() {
+            self.idle.borrow_mut().push((head.connection, Instant::now()));
+        }
+    }
+
+    async fn chunk_now(&self, head: &mut Head) -> Result<Option<Bytes>, Failure> {
+        while let Some(frame) = head.body.frame().await {
+            let frame = frame.map_err(|error| Failure::new(Kind::Cut, words("the answer ended early", &error)))?;
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
+    fn fits(&self, body: Bytes) -> Result<Bytes, Failure> {
+        if body.len() > self.max_reply {
+            return Err(self.too_large());
+        }
+        Ok(body)
+    }
+
+    fn too_large(&self) -> Failure {
+        Failure::new(Kind::TooLarge, format!("the reply is larger than {} bytes (setting max_reply_bytes)", self.max_reply))
+    }
+
+    fn overdue(&self) -> Failure {
+        Failure::new(Kind::Timeout, format!("the answer was not whole within {} s", self.total.as_secs_f64()))
+    }
+
+    fn reuse(&self) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some((connection, since)) = idle.pop() {
+            if since.elapsed() > IDLE {
+                // Those below were idle for longer still.
+                idle.clear();
+                return None;
+            }
+            if !connection.is_closed() && connection.is_ready() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    async fn open(&self) -> Result<Connection, Failure> {
+        let refused = |error: &dyn Error| Failure::new(Kind::Connect, words(&format!("cannot connect to {}", self.dial.authority().map_or("?", |a| a.as_str())), error));
+        let late = |_| Failure::new(Kind::Connect, format!("no connection to {} within {} s", self.dial.authority().map_or("?", |a| a.as_str()), self.connect.as_secs_f64()));
+        match &self.connector {
+            Connector::Plain(connector) => {
+                let io = timeout(self.connect, connector.clone().call(self.dial.clone())).await.map_err(late)?.map_err(|e| refused(&e))?;
+                shake(io).await
+            }
+            Connector::Tls(connector) => {
+                let io = timeout(self.connect, connector.clone().call(self.dial.clone())).await.map_err(late)?.map_err(|e| refused(&*e))?;
+                shake(io).await
+            }
+            Connector::Tunnelled(connector) => {
+                let io = timeout(self.connect, connector.clone().call(self.dial.clone())).await.map_err(late)?.map_err(|e| refused(&*e))?;
+                shake(io).await
+            }
+        }
+    }
+}
+
+async fn shake<T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static>(io: T) -> Result<Connection, Failure> {
+    let (sender, driver) = http1::Builder::new()
+        .max_headers(200)
+        .handshake(io)
+        .await
+        .map_err(|error| Failure::new(Kind::Dropped, words("the connection broke", &error)))?;
+    tokio::task::spawn_local(async move {
+        // A fault of the connection is seen by the request that is on it.
+        let _ = driver.await;
+    });
+    Ok(sender)
+}
+
+fn with_tls<C>(inner: C) -> Result<HttpsConnector<C>, String> {
+    let builder = HttpsConnectorBuilder::new()
+        .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+        .map_err(|e| format!("the system's TLS roots cannot be read: {e}"))?;
+    Ok(builder.https_or_http().enable_http1().wrap_connector(inner))
+}
+
+fn header(what: &str, value: &str) -> Result<HeaderValue, String> {
+    HeaderValue::from_str(value).map_err(|_| format!("{what} holds characters that no header can carry"))
+}
+
+fn is_json(response: &Response<Incoming>) -> bool {
+    response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|kind| kind.contains("application/json"))
+}
+
+fn hints(headers: &HeaderMap) -> Hints {
+    if headers.len() <= 3 {
+        return Hints::default();
+    }
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let exhausted = [("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"), ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens")]
+        .iter()
+        .filter(|(left, _)| text(left).is_some_and(|left| left.trim() == "0"))
+        .filter_map(|(_, reset)| retry::reset(text(reset)?))
+        .max();
+    Hints { retry_after: retry::retry_after(text("retry-after-ms"), text("retry-after"), SystemTime::now()), exhausted }
+}
+
+/// An error with its causes, once each.
+fn words(what: &str, error: &dyn Error) -> String {
+    let mut text = format!("{what}: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Loopback never goes through a proxy.
+fn on_this_machine(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Let this process hold as many open files as it may: thousands of connections need them.
+pub fn raise_open_files() {
+    #[cfg(unix)]
+    // SAFETY: both calls only read and write the struct that is passed to them.
+    unsafe {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max.min(1 << 20);
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}

@@ -1,0 +1,530 @@
+//! How much a lane may have out, and when. Pure: the clock is handed in.
+//!
+//! * **Opening**: at most three requests are out until one has succeeded, so a wrong key costs three.
+//! * **Concurrency**, fixed or found: doubling a round trip at first; at a push-back (429, 503,
+//!   timeout) once x0.8; then slow probing upwards that remembers which level failed and waits
+//!   twice as long before it tries that again.
+//! * **Rates**: a bucket for requests and one for tokens, each holding one second's worth; a
+//!   server's `Retry-After` and spent windows pause the whole lane.
+//! * **Breaker**: ten failures of the server in a row open it; one request at a time then asks
+//!   whether the server is back. (A server that never answered yet has its first three requests
+//!   tried to their end instead, so that a wrong address is said soon.)
+
+use crate::config::LaneConfig;
+use crate::record::Kind;
+use crate::retry::LONGEST_WAIT;
+use std::time::{Duration, Instant};
+
+/// Requests out before the first success.
+pub const OPENING: usize = 3;
+/// Fatal answers in a row that stop a lane.
+const FATAL: u32 = 3;
+const BREAKS: u32 = 10;
+const COOL_FIRST: Duration = Duration::from_secs(1);
+const COOL_LONGEST: Duration = Duration::from_secs(30);
+
+/// May one more request go out?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    Now,
+    /// Not before then.
+    At(Instant),
+    /// When one that is out has ended.
+    AtEnd,
+    Stopped,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    pub started: Instant,
+    pub failure: Option<Kind>,
+    /// Tokens that were counted when it was sent, and those it took.
+    pub estimated: u64,
+    pub tokens: u64,
+    pub output_tokens: u64,
+}
+
+#[derive(Debug)]
+pub struct Governor {
+    fixed: Option<usize>,
+    auto: Auto,
+    in_flight: usize,
+    opened: bool,
+    fatal: u32,
+    stopped: Option<String>,
+    paused: Option<Instant>,
+    requests: Option<Bucket>,
+    tokens: Option<Bucket>,
+    /// Moving average of the answers' tokens, for the estimate.
+    answer: f64,
+    streak: u32,
+    open_until: Option<Instant>,
+    cool: Duration,
+    never_connected: u32,
+    has_fallback: bool,
+    pub backed_off: u64,
+}
+
+impl Governor {
+    pub fn new(lane: &LaneConfig, now: Instant) -> Self {
+        Governor {
+            fixed: lane.concurrency,
+            auto: Auto::new(lane.max_concurrency as f64, now),
+            in_flight: 0,
+            opened: false,
+            fatal: 0,
+            stopped: None,
+            paused: None,
+            requests: lane.requests_per_minute.map(|rate| Bucket::new(rate, now)),
+            tokens: lane.tokens_per_minute.map(|rate| Bucket::new(rate, now)),
+            answer: 0.0,
+            streak: 0,
+            open_until: None,
+            cool: COOL_FIRST,
+            never_connected: 0,
+            has_fallback: lane.fallback.is_some(),
+            backed_off: 0,
+        }
+    }
+
+    /// Requests that may be out at once now.
+    pub fn limit(&self) -> usize {
+        let limit = self.fixed.unwrap_or(self.auto.limit as usize).max(1);
+        if self.opened {
+            limit
+        } else {
+            limit.min(OPENING.saturating_sub(self.fatal as usize).max(1))
+        }
+    }
+
+    /// A request has succeeded: more than the first few may be under way.
+    pub fn opened(&self) -> bool {
+        self.opened
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
+    }
+
+    pub fn stop(&mut self, words: String) {
+        self.stopped.get_or_insert(words);
+    }
+
+    /// The server does not answer at present, or never will: a fallback should take over.
+    pub fn broken(&self) -> bool {
+        self.stopped.is_some() || self.open_until.is_some()
+    }
+
+    /// What a request of this many bytes probably takes.
+    pub fn estimate(&self, bytes: usize, bound: u64) -> u64 {
+        let answer = if self.answer > 0.0 { self.answer as u64 } else { bound / 4 };
+        crate::reply::estimate(bytes) + answer.min(bound)
+    }
+
+    pub fn admit(&mut self, now: Instant, estimated: u64) -> Admission {
+        if self.stopped.is_some() {
+            return Admission::Stopped;
+        }
+        if let Some(until) = self.open_until {
+            if now < until {
+                return Admission::At(until);
+            }
+            if self.in_flight > 0 {
+                return Admission::AtEnd;
+            }
+        }
+        if self.in_flight >= self.limit() {
+            return Admission::AtEnd;
+        }
+        let mut at = self.paused.filter(|until| *until > now);
+        for (bucket, need) in [(&mut self.requests, 1.0), (&mut self.tokens, estimated as f64)] {
+            if let Some(ready) = bucket.as_mut().and_then(|bucket| bucket.ready(now, need)) {
+                at = Some(at.map_or(ready, |at| at.max(ready)));
+            }
+        }
+        at.map_or(Admission::Now, Admission::At)
+    }
+
+    /// A request that was admitted goes out.
+    pub fn sent(&mut self, now: Instant, estimated: u64) {
+        self.in_flight += 1;
+        if let Some(bucket) = &mut self.requests {
+            bucket.take(now, 1.0);
+        }
+        if let Some(bucket) = &mut self.tokens {
+            bucket.take(now, estimated as f64);
+        }
+    }
+
+    /// It ended without having been answered or having failed: a cancel.
+    pub fn withdrawn(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    pub fn ended(&mut self, now: Instant, ended: &Ended, detail: &str) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if let Some(bucket) = &mut self.tokens {
+            bucket.give_back(ended.estimated as f64 - ended.tokens as f64);
+        }
+        match ended.failure {
+            None => self.succeeded(now, ended),
+            Some(kind) => self.failed(now, ended, kind, detail),
+        }
+    }
+
+    fn succeeded(&mut self, now: Instant, ended: &Ended) {
+        self.opened = true;
+        self.fatal = 0;
+        self.streak = 0;
+        self.open_until = None;
+        self.cool = COOL_FIRST;
+        let out = ended.output_tokens as f64;
+        self.answer = if self.answer == 0.0 { out } else { self.answer * 0.95 + out * 0.05 };
+        let used = self.in_flight + 1 >= self.auto.limit as usize;
+        self.auto.success(now, now.saturating_duration_since(ended.started), used);
+    }
+
+    fn failed(&mut self, now: Instant, ended: &Ended, kind: Kind, detail: &str) {
+        if kind.fatal() {
+            self.fatal += 1;
+            if self.fatal >= FATAL {
+                self.stop(detail.to_string());
+            }
+        } else if !matches!(kind, Kind::Throttled) {
+            self.fatal = 0;
+        }
+        if kind.pushes_back() {
+            self.backed_off += 1;
+            self.auto.push_back(now, ended.started);
+        }
+        if matches!(kind, Kind::ServerError | Kind::Overloaded | Kind::Timeout | Kind::Connect | Kind::Dropped) {
+            self.streak += 1;
+            if self.open_until.is_some() {
+                self.cool = (self.cool * 2).min(COOL_LONGEST);
+                self.open_until = Some(now + self.cool);
+            } else if self.streak >= BREAKS && (self.opened || self.has_fallback) {
+                self.open_until = Some(now + self.cool);
+            }
+        } else if !kind.fatal() {
+            // An answer, though not the wished one: the server is there.
+            self.streak = 0;
+            self.open_until = None;
+        }
+    }
+
+    /// A request gave up for good. A server that nobody ever reached is not waited for a million times.
+    pub fn gave_up(&mut self, kind: Kind, detail: &str) {
+        if self.opened || kind != Kind::Connect {
+            return;
+        }
+        self.never_connected += 1;
+        if self.never_connected >= OPENING as u32 {
+            self.stop(detail.to_string());
+        }
+    }
+
+    /// The server asked for a pause.
+    pub fn pause(&mut self, now: Instant, wait: Duration) {
+        let until = now + wait.min(LONGEST_WAIT);
+        self.paused = Some(self.paused.map_or(until, |old| old.max(until)));
+    }
+}
+
+/// Fills by its rate, holds one second's worth, may be overdrawn by one request.
+#[derive(Debug)]
+struct Bucket {
+    per_second: f64,
+    capacity: f64,
+    level: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn new(per_minute: f64, now: Instant) -> Self {
+        let per_second = (per_minute / 60.0).max(1e-6);
+        let capacity = per_second.max(1.0);
+        Bucket { per_second, capacity, level: capacity, at: now }
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let seconds = now.saturating_duration_since(self.at).as_secs_f64();
+        self.level = (self.level + seconds * self.per_second).min(self.capacity);
+        self.at = now;
+    }
+
+    /// None: now.
+    fn ready(&mut self, now: Instant, need: f64) -> Option<Instant> {
+        self.fill(now);
+        let missing = need.min(self.capacity) - self.level;
+        (missing > 1e-9).then(|| now + Duration::from_secs_f64((missing / self.per_second).min(3600.0)))
+    }
+
+    fn take(&mut self, now: Instant, amount: f64) {
+        self.fill(now);
+        self.level -= amount;
+    }
+
+    fn give_back(&mut self, amount: f64) {
+        self.level = (self.level + amount).min(self.capacity);
+    }
+}
+
+const HOLD_FIRST: Duration = Duration::from_secs(1);
+const HOLD_SHORTEST: Duration = Duration::from_millis(500);
+const HOLD_LONGEST: Duration = Duration::from_secs(30);
+const CUT: f64 = 0.8;
+
+/// Finds the concurrency that a server allows.
+#[derive(Debug)]
+struct Auto {
+    limit: f64,
+    max: f64,
+    /// The last level that held.
+    steady: f64,
+    step: f64,
+    doubling: bool,
+    last_cut: Instant,
+    probe_at: Instant,
+    hold: Duration,
+    latency: LatencyWatch,
+}
+
+impl Auto {
+    fn new(max: f64, now: Instant) -> Self {
+        Auto {
+            limit: max.min(4.0),
+            max,
+            steady: 1.0,
+            step: 1.0,
+            doubling: true,
+            last_cut: now,
+            probe_at: now,
+            hold: HOLD_FIRST,
+            latency: LatencyWatch::new(now),
+        }
+    }
+
+    /// `used`: the limit was what held us back.
+    fn success(&mut self, now: Instant, latency: Duration, used: bool) {
+        let slow = self.latency.grew(now, latency, self.limit);
+        if slow && self.doubling {
+            self.doubling = false;
+            self.steady = self.limit;
+            self.probe_at = now + self.hold;
+        } else if slow {
+            self.cut(now, 0.9);
+        } else if self.doubling && used {
+            self.limit = (self.limit + 1.0).min(self.max);
+        } else if used && now >= self.probe_at {
+            if self.limit > self.steady {
+                self.steady = self.limit;
+                self.hold = (self.hold / 2).max(HOLD_SHORTEST);
+                self.step = (self.step * 2.0).min((self.limit / 4.0).max(1.0));
+            }
+            self.limit = (self.limit + self.step).min(self.max);
+            self.probe_at = now + self.hold;
+        }
+    }
+
+    fn push_back(&mut self, now: Instant, started: Instant) {
+        // What was sent before the last cut says nothing about the level after it.
+        if started < self.last_cut {
+            return;
+        }
+        if !self.doubling && self.limit > self.steady {
+            self.limit = self.steady;
+            self.hold = (self.hold * 2).min(HOLD_LONGEST);
+            self.step = 1.0;
+            self.last_cut = now;
+            self.probe_at = now + self.hold;
+        } else {
+            self.doubling = false;
+            self.hold = HOLD_FIRST;
+            self.cut(now, CUT);
+        }
+    }
+
+    fn cut(&mut self, now: Instant, by: f64) {
+        self.limit = (self.limit * by).max(1.0);
+        self.steady = self.limit;
+        self.step = 1.0;
+        self.last_cut = now;
+        self.probe_at = now + self.hold;
+    }
+}
+
+/// Sees when answers take much longer than they once did, in windows of a round of requests.
+#[derive(Debug)]
+struct LatencyWatch {
+    base: Option<f64>,
+    sum: f64,
+    count: u32,
+    since: Instant,
+}
+
+const WINDOW: Duration = Duration::from_secs(1);
+/// Grown: so many times the best window, and at least so much more.
+const GROWN_TIMES: f64 = 3.0;
+const GROWN_SECONDS: f64 = 0.2;
+
+impl LatencyWatch {
+    fn new(now: Instant) -> Self {
+        LatencyWatch { base: None, sum: 0.0, count: 0, since: now }
+    }
+
+    fn grew(&mut self, now: Instant, latency: Duration, limit: f64) -> bool {
+        self.sum += latency.as_secs_f64();
+        self.count += 1;
+        if f64::from(self.count) < limit.max(8.0) || now.saturating_duration_since(self.since) < WINDOW {
+            return false;
+        }
+        let mean = self.sum / f64::from(self.count);
+        (self.sum, self.count, self.since) = (0.0, 0, now);
+        // The best window is forgotten slowly, so that longer prompts do not look like overload for ever.
+        let base = self.base.map_or(mean, |base| (base * 1.02).min(mean));
+        self.base = Some(base);
+        mean > base * GROWN_TIMES && mean > base + GROWN_SECONDS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BinaryHeap;
+
+    fn lane(extra: &str) -> LaneConfig {
+        serde_json::from_str(&format!(r#"{{"name":"m","base_url":"http://h/v1","model":"m"{extra}}}"#)).unwrap()
+    }
+
+    fn ended(started: Instant, failure: Option<Kind>) -> Ended {
+        Ended { started, failure, estimated: 10, tokens: 10, output_tokens: 5 }
+    }
+
+    #[test]
+    fn three_requests_are_out_until_one_has_succeeded() {
+        let now = Instant::now();
+        let mut governor = Governor::new(&lane(r#","concurrency":100"#), now);
+        for _ in 0..3 {
+            assert_eq!(governor.admit(now, 10), Admission::Now);
+            governor.sent(now, 10);
+        }
+        assert_eq!(governor.admit(now, 10), Admission::AtEnd);
+        governor.ended(now, &ended(now, None), "");
+        assert_eq!((governor.limit(), governor.admit(now, 10)), (100, Admission::Now));
+    }
+
+    #[test]
+    fn three_wrong_keys_in_a_row_stop_the_lane_with_the_providers_words() {
+        let now = Instant::now();
+        let mut governor = Governor::new(&lane(""), now);
+        for _ in 0..3 {
+            governor.sent(now, 1);
+            governor.ended(now, &ended(now, Some(Kind::Unauthorized)), "HTTP 401: wrong key");
+        }
+        assert_eq!((governor.admit(now, 1), governor.stopped()), (Admission::Stopped, Some("HTTP 401: wrong key")));
+    }
+
+    #[test]
+    fn a_rate_is_kept_and_a_pause_holds_the_whole_lane() {
+        let now = Instant::now();
+        let mut governor = Governor::new(&lane(r#","concurrency":50,"requests_per_minute":120"#), now);
+        governor.opened = true;
+        for _ in 0..2 {
+            assert_eq!(governor.admit(now, 1), Admission::Now);
+            governor.sent(now, 1);
+        }
+        assert_eq!(governor.admit(now, 1), Admission::At(now + Duration::from_millis(500)));
+        governor.pause(now, Duration::from_secs(2));
+        assert_eq!(governor.admit(now + Duration::from_secs(1), 1), Admission::At(now + Duration::from_secs(2)));
+        assert_eq!(governor.admit(now + Duration::from_secs(2), 1), Admission::Now);
+    }
+
+    #[test]
+    fn ten_failures_in_a_row_open_the_breaker_and_one_success_closes_it() {
+        let now = Instant::now();
+        let mut governor = Governor::new(&lane(r#","concurrency":50"#), now);
+        governor.opened = true;
+        for _ in 0..10 {
+            governor.sent(now, 1);
+            governor.ended(now, &ended(now, Some(Kind::Dropped)), "");
+        }
+        assert!(governor.broken());
+        assert_eq!(governor.admit(now, 1), Admission::At(now + COOL_FIRST));
+        let later = now + COOL_FIRST;
+        assert_eq!(governor.admit(later, 1), Admission::Now);
+        governor.sent(later, 1);
+        assert_eq!(governor.admit(later, 1), Admission::AtEnd);
+        governor.ended(later, &ended(later, None), "");
+        assert!(!governor.broken());
+    }
+
+    /// A server with `allowed` places and a fixed latency that answers 429 at once when full, and a lane
+    /// that sends whatever it may: returns (answered, refused) between `from` and `to` seconds.
+    fn simulate(allowed: usize, latency_ms: u64, from: f64, to: f64, pause_ms: Option<u64>) -> (u64, u64) {
+        let start = Instant::now();
+        let mut governor = Governor::new(&lane(""), start);
+        let (mut clock, mut busy, mut counts) = (Duration::ZERO, 0usize, (0, 0));
+        // (end, sent, refused), soonest first.
+        let mut events: BinaryHeap<std::cmp::Reverse<(Duration, Duration, bool)>> = BinaryHeap::new();
+        while clock.as_secs_f64() < to {
+            let now = start + clock;
+            let mut wake = None;
+            loop {
+                match governor.admit(now, 1) {
+                    Admission::Now => {
+                        governor.sent(now, 1);
+                        let refused = busy >= allowed;
+                        busy += usize::from(!refused);
+                        let took = Duration::from_millis(if refused { 2 } else { latency_ms });
+                        events.push(std::cmp::Reverse((clock + took, clock, refused)));
+                    }
+                    Admission::At(at) => {
+                        wake = Some(at - start);
+                        break;
+                    }
+                    _ => break,
+                }
+            }
+            let next = events.peek().map(|event| event.0 .0);
+            if wake.is_some_and(|wake| next.is_none_or(|next| wake < next)) {
+                clock = wake.unwrap();
+                continue;
+            }
+            let std::cmp::Reverse((end, sent, refused)) = events.pop().unwrap();
+            clock = end;
+            busy -= usize::from(!refused);
+            if clock.as_secs_f64() >= from {
+                counts = (counts.0 + u64::from(!refused), counts.1 + u64::from(refused));
+            }
+            if refused {
+                if let Some(ms) = pause_ms {
+                    governor.pause(start + clock, Duration::from_millis(ms));
+                }
+            }
+            governor.ended(start + clock, &ended(start + sent, refused.then_some(Kind::Throttled)), "");
+        }
+        counts
+    }
+
+    #[test]
+    fn a_server_that_allows_eight_is_used_well_and_seldom_refuses() {
+        for (allowed, latency, pause) in [(8, 50, None), (8, 200, Some(100)), (8, 50, Some(1000)), (100, 100, None), (1, 100, None)] {
+            let (answered, refused) = simulate(allowed, latency, 10.0, 60.0, pause);
+            let possible = allowed as f64 * 50.0 * 1000.0 / latency as f64;
+            let share = answered as f64 / possible;
+            let refusals = refused as f64 / (answered + refused) as f64;
+            assert!(share > 0.85 && refusals < 0.05, "{allowed} at {latency} ms: {share:.3} of the possible, {refusals:.3} refused");
+        }
+    }
+
+    #[test]
+    fn a_lane_opens_within_seconds() {
+        let (answered, refused) = simulate(1000, 200, 0.0, 3.0, None);
+        assert!(answered > 4000, "{answered} answered, {refused} refused");
+    }
+}

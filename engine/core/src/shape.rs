@@ -1,0 +1,183 @@
+//! Request bodies: what many requests share is written once, the rest is filled in.
+
+use crate::json::{self, Key};
+use crate::record::{Api, Route};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// Marks a place that each request fills with a text of its own.
+const SLOT: &str = "\u{0}";
+const SEED: &str = "\u{0}seed";
+
+/// A body with holes, in canonical form, bound to a lane.
+#[derive(Debug)]
+pub struct Shape {
+    pub lane: usize,
+    pub route: Arc<Route>,
+    pieces: Vec<Piece>,
+    pub slots: usize,
+    sends_seed: bool,
+    pub bound: u64,
+    hasher: blake3::Hasher,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Text(Vec<u8>),
+    Slot,
+    Seed,
+}
+
+/// What stands before the body in every key: who asks, and where.
+pub fn key_prefix(owner: &str, base_url: &str, path: &str) -> blake3::Hasher {
+    let mut hasher = blake3::Hasher::new();
+    for part in [owner, base_url, path] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher
+}
+
+fn finish_key(mut hasher: blake3::Hasher, salt: u64, body: &[u8]) -> Key {
+    hasher.update(&salt.to_le_bytes());
+    hasher.update(body);
+    json::shorten(hasher.finalize())
+}
+
+/// Fields that change how an answer travels and not what it says.
+const TRANSPORT: [&str; 2] = ["stream", "stream_options"];
+
+impl Shape {
+    /// `body` is JSON; the lane sets `model` and, if it sends seeds, `seed`.
+    pub fn new(owner: &str, lane: &crate::config::LaneConfig, index: usize, path: &str, body: &str) -> Result<Self, String> {
+        let mut fields = object(body.as_bytes())?;
+        fields.insert("model".into(), Value::String(lane.model.clone()));
+        let sends_seed = lane.seed && !fields.contains_key("seed");
+        if sends_seed {
+            fields.insert("seed".into(), Value::String(SEED.into()));
+        }
+        let bound = answer_bound(&fields, lane.context);
+        let mut whole = Vec::new();
+        let mut pieces = Vec::new();
+        write_pieces(&Value::Object(fields), &mut whole, &mut pieces);
+        pieces.push(Piece::Text(whole));
+        Ok(Shape {
+            lane: index,
+            route: Arc::new(Route { path: path.into(), api: Api::of(path) }),
+            slots: pieces.iter().filter(|piece| matches!(piece, Piece::Slot)).count(),
+            pieces,
+            sends_seed,
+            bound,
+            hasher: key_prefix(owner, &lane.base_url, path),
+        })
+    }
+
+    /// The body and key of one request. `texts` has one entry a slot.
+    pub fn fill<'a>(&self, mut texts: impl Iterator<Item = &'a str>, salt: u64) -> (Vec<u8>, Key) {
+        let mut body = Vec::with_capacity(1536);
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => body.extend_from_slice(text),
+                Piece::Slot => json::write_string(texts.next().unwrap_or_default(), &mut body),
+                // A salt of 0 is no salt: the same seed for all, so that equal requests stay equal.
+                Piece::Seed => body.extend_from_slice(salt.to_string().as_bytes()),
+            }
+        }
+        let salt = if self.sends_seed { 0 } else { salt };
+        let key = finish_key(self.hasher.clone(), salt, &body);
+        (body, key)
+    }
+}
+
+/// A whole body that came from outside: canonical form, key, bound.
+pub fn whole(owner: &str, lane: &crate::config::LaneConfig, path: &str, body: &[u8], salt: u64) -> Result<(Vec<u8>, Key, u64), String> {
+    let mut fields = object(body)?;
+    fields.insert("model".into(), Value::String(lane.model.clone()));
+    for name in TRANSPORT {
+        fields.shift_remove(name);
+    }
+    let sends_seed = lane.seed && salt != 0 && !fields.contains_key("seed");
+    if sends_seed {
+        fields.insert("seed".into(), Value::from(salt));
+    }
+    let bound = answer_bound(&fields, lane.context);
+    let mut text = Vec::with_capacity(body.len() + 32);
+    json::write_canonical(&Value::Object(fields), &mut text);
+    let key = finish_key(key_prefix(owner, &lane.base_url, path), if sends_seed { 0 } else { salt }, &text);
+    Ok((text, key, bound))
+}
+
+/// The body for another lane's model.
+pub fn with_model(body: &[u8], model: &str) -> Result<Vec<u8>, String> {
+    let mut fields = object(body)?;
+    fields.insert("model".into(), Value::String(model.into()));
+    let mut text = Vec::with_capacity(body.len() + 32);
+    json::write_canonical(&Value::Object(fields), &mut text);
+    Ok(text)
+}
+
+/// The body with `stream` switched on, usage asked for.
+pub fn streaming(body: &[u8]) -> Result<Vec<u8>, String> {
+    let mut fields = object(body)?;
+    fields.insert("stream".into(), Value::Bool(true));
+    let mut options = Map::new();
+    options.insert("include_usage".into(), Value::Bool(true));
+    fields.insert("stream_options".into(), Value::Object(options));
+    let mut text = Vec::with_capacity(body.len() + 64);
+    json::write_canonical(&Value::Object(fields), &mut text);
+    Ok(text)
+}
+
+fn object(body: &[u8]) -> Result<Map<String, Value>, String> {
+    match json::parse(body)? {
+        Value::Object(fields) => Ok(fields),
+        _ => Err("the body is not a JSON object".into()),
+    }
+}
+
+/// Most tokens that all the answers to this body can have; without a limit in the body, the context.
+fn answer_bound(fields: &Map<String, Value>, context: Option<u64>) -> u64 {
+    let one = ["max_completion_tokens", "max_tokens", "max_output_tokens"]
+        .iter()
+        .find_map(|name| fields.get(*name).and_then(Value::as_u64))
+        .or(context)
+        .unwrap_or(DEFAULT_BOUND);
+    one.saturating_mul(fields.get("n").and_then(Value::as_u64).unwrap_or(1).max(1))
+}
+
+/// For bodies that say nothing about their answer's length.
+const DEFAULT_BOUND: u64 = 16_384;
+
+fn write_pieces(value: &Value, open: &mut Vec<u8>, pieces: &mut Vec<Piece>) {
+    match value {
+        Value::String(text) if text == SLOT || text == SEED => {
+            pieces.push(Piece::Text(std::mem::take(open)));
+            pieces.push(if text == SLOT { Piece::Slot } else { Piece::Seed });
+        }
+        Value::Array(items) => {
+            open.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    open.push(b',');
+                }
+                write_pieces(item, open, pieces);
+            }
+            open.push(b']');
+        }
+        Value::Object(fields) => {
+            let mut sorted: Vec<_> = fields.iter().collect();
+            sorted.sort_unstable_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
+            open.push(b'{');
+            for (index, (name, field)) in sorted.into_iter().enumerate() {
+                if index > 0 {
+                    open.push(b',');
+                }
+                json::write_string(name, open);
+                open.push(b':');
+                write_pieces(field, open, pieces);
+            }
+            open.push(b'}');
+        }
+        other => json::write_canonical(other, open),
+    }
+}

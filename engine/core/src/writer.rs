@@ -1,0 +1,207 @@
+//! The writing thread: outcomes become durable in batches, and only then are they reported.
+
+use crate::cache::{Cache, BATCH};
+use crate::json::Key;
+use crate::record::{flag, Api, Outcome};
+use crate::shared::{lock, Shared};
+use crate::store::{self, Records};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// What the writer is told.
+pub enum Order {
+    /// An outcome, how its body is read, and how many bytes its request had.
+    Record(Box<Outcome>, Api, usize),
+    /// The answer of request `source` for another one that asked the same.
+    Copy { source: u64, outcome: Box<Outcome>, api: Api, sent: usize },
+    Rows(Vec<(i64, Vec<u8>)>),
+    DropRows(i64, i64),
+    /// Answer when all before it is durable.
+    Sync(Sender<()>),
+    Close,
+}
+
+const MOST: usize = 4096;
+/// Wait this long for more before a small batch is committed.
+const LINGER: Duration = Duration::from_millis(2);
+const SMALL: usize = 256;
+/// The cache learns of new replies at least this often.
+const INDEX_EVERY: Duration = Duration::from_secs(2);
+
+pub struct Writer {
+    pub shared: Arc<Shared>,
+    pub orders: Receiver<Order>,
+    pub path: Option<String>,
+    pub records: Option<Records>,
+    pub cache: Option<Arc<Mutex<Cache>>>,
+    /// The cache could not take some of our replies: it must read the file again.
+    pub missed: bool,
+}
+
+struct Batch {
+    outcomes: Vec<(Outcome, Api, usize)>,
+    rows: Vec<(i64, Vec<u8>)>,
+    syncs: Vec<Sender<()>>,
+    closing: bool,
+}
+
+impl Writer {
+    pub fn run(mut self) {
+        let mut index: Vec<(Key, u64)> = Vec::new();
+        let mut indexed = Instant::now();
+        let mut batch = Batch { outcomes: Vec::with_capacity(MOST), rows: Vec::new(), syncs: Vec::new(), closing: false };
+        loop {
+            match self.orders.recv_timeout(INDEX_EVERY) {
+                Ok(order) => self.take(order, &mut batch),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.index(&mut index);
+                    indexed = Instant::now();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => batch.closing = true,
+            }
+            self.gather(&mut batch);
+            if let Err(words) = self.commit(&mut batch, &mut index) {
+                self.shared.fail(words);
+                return;
+            }
+            if index.len() >= BATCH || indexed.elapsed() >= INDEX_EVERY {
+                self.index(&mut index);
+                indexed = Instant::now();
+            }
+            if batch.closing {
+                self.index(&mut index);
+                self.finish();
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, order: Order, batch: &mut Batch) {
+        match order {
+            Order::Record(outcome, api, sent) => batch.outcomes.push((*outcome, api, sent)),
+            Order::Copy { source, outcome, api, sent } => batch.outcomes.push((self.copy(source, *outcome, batch), api, sent)),
+            Order::Rows(rows) => batch.rows.extend(rows),
+            Order::DropRows(low, high) => {
+                if let Some(Err(words)) = self.records.as_mut().map(|records| records.drop_rows(low, high)) {
+                    self.shared.fail(words);
+                }
+            }
+            Order::Sync(answer) => batch.syncs.push(answer),
+            Order::Close => batch.closing = true,
+        }
+    }
+
+    /// More of what waits, for as long as it is worth it.
+    fn gather(&mut self, batch: &mut Batch) {
+        let until = Instant::now() + LINGER;
+        while batch.outcomes.len() < MOST && !batch.closing && batch.syncs.is_empty() {
+            let order = match self.orders.try_recv() {
+                Ok(order) => order,
+                Err(_) => {
+                    // Nothing else is under way, or the batch is worth a commit: do not wait.
+                    let under_way = self.shared.in_doubt.load(Ordering::Acquire) + self.shared.found.load(Ordering::Acquire);
+                    if batch.outcomes.len() >= SMALL || under_way <= batch.outcomes.len() {
+                        return;
+                    }
+                    match self.orders.recv_deadline(until) {
+                        Ok(order) => order,
+                        Err(_) => return,
+                    }
+                }
+            };
+            self.take(order, batch);
+        }
+    }
+
+    fn copy(&self, source: u64, outcome: Outcome, batch: &Batch) -> Outcome {
+        if let Some((found, _, _)) = batch.outcomes.iter().rev().find(|(other, _, _)| other.id == source) {
+            return found.copy_for(outcome.id, flag::JOINED);
+        }
+        let found = self.records.as_ref().and_then(|records| records.find(source, &outcome.key).ok().flatten());
+        match found {
+            Some(found) => store::outcome_of(found, outcome.id, outcome.key, outcome.lane, flag::JOINED),
+            None => outcome,
+        }
+    }
+
+    fn commit(&mut self, batch: &mut Batch, index: &mut Vec<(Key, u64)>) -> Result<(), String> {
+        if let Some(records) = &mut self.records {
+            let path = self.path.as_deref().unwrap_or_default();
+            records.commit(&batch.outcomes, &batch.rows).map_err(|error| store::fault(path, error))?;
+        }
+        batch.rows.clear();
+        for answer in batch.syncs.drain(..) {
+            // Who asked may have gone.
+            let _ = answer.send(());
+        }
+        let (mut held, mut found) = (0, 0);
+        {
+            let mut metrics = lock(&self.shared.metrics);
+            for (outcome, _, _) in &batch.outcomes {
+                let fresh = outcome.flags & (flag::CACHED | flag::JOINED | flag::RESUMED) == 0;
+                if outcome.held {
+                    held += 1;
+                } else if outcome.flags & flag::CACHED != 0 {
+                    found += 1;
+                }
+                match &outcome.result {
+                    Ok(_) => {
+                        metrics.done += 1;
+                        if fresh && outcome.stream.is_none() && self.cache.is_some() && self.records.is_some() {
+                            index.push((outcome.key, outcome.id));
+                        }
+                    }
+                    Err(failure) => *metrics.failed.entry(failure.kind).or_default() += 1,
+                }
+                metrics.joined += u64::from(outcome.flags & flag::JOINED != 0);
+                metrics.cached += u64::from(outcome.flags & flag::CACHED != 0);
+                metrics.spent.add(&outcome.spent);
+                metrics.spent_ever.add(&outcome.spent);
+            }
+        }
+        if held > 0 {
+            self.shared.in_doubt.fetch_sub(held, Ordering::AcqRel);
+            self.shared.wake.notify_one();
+        }
+        if found > 0 {
+            self.shared.found.fetch_sub(found, Ordering::AcqRel);
+        }
+        let shared = &self.shared;
+        let (streams, plain): (Vec<_>, Vec<_>) = batch.outcomes.drain(..).map(|(outcome, _, _)| outcome).partition(|outcome| outcome.stream.is_some());
+        for mut outcome in streams {
+            if let Some(feed) = outcome.stream.take() {
+                feed.end(outcome);
+            }
+        }
+        let plain = plain.into_iter().map(|mut outcome| {
+            // Only what holds more than its text is handed on whole.
+            if !outcome.result.as_ref().is_ok_and(|reply| reply.rich) {
+                outcome.raw = bytes::Bytes::new();
+            }
+            outcome
+        });
+        shared.outbox.put(plain, || !shared.failed() && !lock(&shared.orders).close);
+        Ok(())
+    }
+
+    /// The cache may be busy or gone: then it learns of these replies when it is next opened.
+    fn index(&mut self, index: &mut Vec<(Key, u64)>) {
+        if let Some(cache) = &self.cache {
+            if lock(cache).add(index).is_err() {
+                index.clear();
+                self.missed = true;
+            }
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(cache) = self.cache.as_ref().filter(|_| !self.missed) {
+            // Where this fails the file is not marked whole, and is read again.
+            let _ = lock(cache).whole();
+        }
+    }
+}
+

@@ -1,0 +1,227 @@
+//! What a conversation asks for, as far as its words tell: the form of the answer and its topics.
+//!
+//! The last message of the user counts, and the system's; earlier ones only where the last says
+//! that the answer was not right. A first pass over a text marks what it may ask for; only what is
+//! marked is then looked at closely (`forms`).
+
+use std::borrow::Cow;
+
+use crate::forms;
+use crate::marks::{self, mark};
+use crate::random;
+use crate::request::{Message, Role};
+
+/// Topics that are kept, at most.
+const MOST_TOPICS: usize = 24;
+/// Topics below this number are made up from the messages before.
+const FEW_TOPICS: usize = 3;
+const SHORTEST_TOPIC: usize = 5;
+const LONGEST_TOPIC: usize = 20;
+
+/// The form that a text asks for. What it does not mention is empty.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Form {
+    /// The answer is one of these.
+    pub(crate) choices: Vec<String>,
+    /// Lines that stand above the parts of the answer, as they are to be written.
+    pub(crate) headings: Vec<String>,
+    pub(crate) list: Option<List>,
+    /// The lowest and the highest score.
+    pub(crate) score: Option<(i64, i64)>,
+    /// Nothing but the score.
+    pub(crate) bare: bool,
+    pub(crate) length: Option<Length>,
+    /// JSON is asked for.
+    pub(crate) json: Option<Json>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct List {
+    pub(crate) numbered: bool,
+    /// None: some.
+    pub(crate) items: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    Words(usize),
+    Sentences(usize),
+    Paragraphs(usize),
+    Title,
+    Short,
+}
+
+/// JSON as a prompt asks for it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Json {
+    /// No more than that.
+    Any,
+    /// With these keys.
+    Keys(Vec<String>),
+    /// The text of a JSON schema.
+    Schema(String),
+    /// The text of an example.
+    Example(String),
+}
+
+impl Form {
+    /// Takes over from `other` what this one does not say.
+    fn or(&mut self, other: &Self) {
+        if self.choices.is_empty() {
+            self.choices.clone_from(&other.choices);
+        }
+        if self.headings.is_empty() {
+            self.headings.clone_from(&other.headings);
+        }
+        if self.score.is_none() {
+            (self.score, self.bare) = (other.score, other.bare);
+        }
+        self.list = self.list.or(other.list);
+        self.length = self.length.or(other.length);
+        if matches!(self.json, None | Some(Json::Any)) && other.json.is_some() {
+            self.json.clone_from(&other.json);
+        }
+    }
+}
+
+/// What one scan of a text finds.
+struct Scan<'a> {
+    topics: Vec<&'a str>,
+    marks: u16,
+}
+
+/// What the messages ask for, and the words they are about.
+pub(crate) struct Brief<'a> {
+    pub(crate) form: Form,
+    pub(crate) topics: Vec<&'a str>,
+}
+
+impl<'a> Brief<'a> {
+    /// Reads a conversation. `known` gives the form of a text that comes often, such as a system
+    /// message, from its hash and how to read it.
+    pub(crate) fn read(messages: &'a [Message<'a>], known: impl Fn(u64, &dyn Fn() -> Form) -> Cow<'static, Form>) -> Self {
+        let mut brief = Self { form: Form::default(), topics: Vec::new() };
+        let mut bloom = 0;
+        let mut again = true;
+        for message in messages.iter().rev().filter(|message| message.role == Role::User) {
+            let text = &*message.content.0;
+            let scan = scan(text, &mut bloom);
+            if again {
+                brief.form.or(&forms::read(text, scan.marks));
+                again = scan.marks & mark::AGAIN != 0;
+            }
+            if brief.topics.is_empty() {
+                brief.topics = scan.topics;
+            } else if brief.topics.len() < FEW_TOPICS {
+                brief.topics.extend(scan.topics);
+            }
+            if !again && brief.topics.len() >= FEW_TOPICS {
+                break;
+            }
+        }
+        for message in messages.iter().rev().filter(|message| matches!(message.role, Role::System | Role::Developer)) {
+            let text = &*message.content.0;
+            let form = known(random::hash(0, text.as_bytes()), &|| forms::read(text, scan(text, &mut 0).marks));
+            brief.form.or(&form);
+            if brief.topics.len() < FEW_TOPICS {
+                brief.topics.extend(scan(text, &mut bloom).topics);
+            }
+        }
+        brief
+    }
+}
+
+/// Reads the words of a text: what they may ask for, and longer ones that it may be about.
+///
+/// bloom: remembers the topics that were taken, so that each is taken once.
+fn scan<'a>(text: &'a str, bloom: &mut u64) -> Scan<'a> {
+    let bytes = text.as_bytes();
+    let mut found = Scan { topics: Vec::new(), marks: 0 };
+    let (mut at, mut opens) = (0, true);
+    while at < bytes.len() {
+        let start = at;
+        let mut hash = marks::START;
+        while at < bytes.len() && is_letter(bytes[at]) {
+            hash = marks::step(hash, bytes[at]);
+            at += 1;
+        }
+        let length = at - start;
+        if length >= 3 {
+            let marks = marks::of(hash);
+            found.marks |= marks;
+            let word = &text[start..at];
+            if marks == 0 && (SHORTEST_TOPIC..=LONGEST_TOPIC).contains(&length) && found.topics.len() < MOST_TOPICS && is_topic(word, opens) {
+                let bit = 1 << (hash >> 26);
+                if *bloom & bit == 0 {
+                    *bloom |= bit;
+                    found.topics.push(word);
+                }
+            }
+        }
+        if length > 0 {
+            opens = false;
+        }
+        while at < bytes.len() && !is_letter(bytes[at]) {
+            opens |= matches!(bytes[at], b'.' | b'!' | b'?' | b'\n' | b':' | b'#');
+            at += 1;
+        }
+    }
+    found
+}
+
+/// ASCII letters, and whatever is not ASCII.
+const fn is_letter(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte >= 0x80
+}
+
+/// Whether a word reads well as a thing: no verb form, no adverb, and if it has a capital letter
+/// then because it is a name.
+fn is_topic(word: &str, opens: bool) -> bool {
+    let bytes = word.as_bytes();
+    let shape = bytes[0].is_ascii_uppercase() && (opens || bytes[1].is_ascii_uppercase());
+    let form = word.ends_with("ly") || word.ends_with("ing") || word.ends_with("ed") || !bytes.iter().all(u8::is_ascii_alphabetic);
+    !shape && !form
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Text;
+
+    fn brief(turns: &[(Role, &str)]) -> (Form, Vec<String>) {
+        let messages: Vec<_> = turns
+            .iter()
+            .map(|&(role, text)| Message { role, content: Text(Cow::Owned(text.to_owned())) })
+            .collect();
+        let brief = Brief::read(&messages, |_, read| Cow::Owned(read()));
+        (brief.form, brief.topics.iter().map(|&word| word.to_owned()).collect())
+    }
+
+    #[test]
+    fn topics_are_the_things_of_the_last_question() {
+        let (_, topics) = brief(&[
+            (Role::User, "Describe the mountains."),
+            (Role::Assistant, "Glaciers."),
+            (Role::User, "Customers wrote angrily about the laptop, the Berlin office and the charger; the laptop was repairing."),
+        ]);
+        assert_eq!(topics, ["laptop", "Berlin", "office", "charger"]);
+    }
+
+    #[test]
+    fn the_form_of_an_earlier_question_counts_when_it_is_asked_again() {
+        let asked = (Role::User, "How angry? Answer with exactly one of: calm, angry");
+        let answer = (Role::Assistant, "maybe");
+        let (form, _) = brief(&[asked, answer, (Role::User, "That is not one of the choices. Answer again.")]);
+        assert_eq!(form.choices, ["calm", "angry"]);
+        let (form, _) = brief(&[asked, answer, (Role::User, "Thanks. Now tell me a story.")]);
+        assert_eq!(form.choices, [""; 0]);
+    }
+
+    #[test]
+    fn the_system_message_fills_what_the_user_leaves_open() {
+        let system = (Role::System, "Answer in one sentence. Use the headings PROBLEM and REMEDY.");
+        let (form, _) = brief(&[system, (Role::User, "Why? Three sentences, please.")]);
+        assert_eq!(form.headings, ["PROBLEM", "REMEDY"]);
+        assert_eq!(form.length, Some(Length::Sentences(3)));
+    }
+}

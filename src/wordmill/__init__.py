@@ -1,0 +1,1 @@
+"""Wordmill: talk to language models, make datasets with them, review and export."""

@@ -1,0 +1,1 @@
+"""Columns: what a recipe makes."""

@@ -1,0 +1,290 @@
+"""The tables of people's things: models, runs, jobs, settings. SQLite here, PostgreSQL when scaled.
+
+SQLAlchemy Core, no sessions: callers run small transactions with `begin` and `read`. The shape of
+the tables belongs to `migrations`; the definitions here say the same for queries, and a test
+compares the two. Opening is fast: one SELECT tells whether the schema is ours, and Alembic is
+imported only when it is not.
+
+What goes wrong with the file or the server is raised as StorageError, in a sentence. The records
+of a run (replies, finished rows) are the engine's and live elsewhere.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    text,
+)
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.types import TypeDecorator
+
+from wordmill.errors import ConfigError, StorageError
+from wordmill.settings import Settings, sqlite_url
+
+HEAD = "0002"
+"""The newest migration; a test holds it to be."""
+
+LOCAL = "local"
+"""The person at the command line, until there are accounts."""
+
+BUSY_MILLISECONDS = 10_000
+"""How long one waits for another's transaction."""
+
+
+class Instant(TypeDecorator[datetime]):
+    """A point in time, always with its zone: SQLite forgets zones, so it keeps UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """As UTC. Raises ValueError for a time without a zone."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """With UTC as its zone where the database gave none."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("owner", String(200), nullable=False),
+    Column("provider", String(100), nullable=False),
+    Column("base_url", String(2000), nullable=False),
+    Column("model", String(500), nullable=False),
+    Column("key_env", String(200)),
+    Column("headers", JSON, nullable=False),
+    Column("concurrency", Integer),
+    Column("rpm", Integer),
+    Column("tpm", Integer),
+    Column("price_in", Float, nullable=False),
+    Column("price_out", Float, nullable=False),
+    Column("context", Integer),
+    Column("fallback", String(200)),
+    Column("without", JSON, nullable=False),
+    Column("created", Instant, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("owner", String(200), nullable=False),
+    Column("recipe", String(200), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("folder", String(4000), nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("counts", JSON, nullable=False),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("host", String(255)),
+    Column("pid", Integer),
+    Column("fence", Integer, nullable=False),
+    Column("created", Instant, nullable=False),
+    Column("started", Instant),
+    Column("heartbeat", Instant),
+    Column("ended", Instant),
+    Index(None, "owner", "created"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("kind", String(100), nullable=False),
+    Column("owner", String(200), nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("lease_until", Instant),
+    Column("fence", Integer, nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("progress", JSON, nullable=False),
+    Column("created", Instant, nullable=False),
+    Column("updated", Instant, nullable=False),
+    Index(None, "state", "lease_until"),
+)
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("value", String(10_000), nullable=False),
+    Column("updated", Instant, nullable=False),
+)
+
+
+class Database:
+    """An open database. Safe from any thread; `close` it, or use it as a context manager."""
+
+    def __init__(self, engine: Engine, where: str) -> None:
+        self.engine, self.where = engine, where
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A transaction that writes: committed at the end, undone when an exception passes.
+
+        Raises StorageError for what the database refuses.
+        """
+        with self._words(), self.engine.connect() as connection:
+            # The lock is taken at once: one that was read first and upgraded later could fail.
+            connection = connection.execution_options(begin="BEGIN IMMEDIATE")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads: all its queries see the same moment."""
+        with self._words(), self.engine.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self.engine.dispose()
+
+    def __enter__(self) -> "Database":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _words(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise StorageError(f"The database {self.where}: {_sentence(error)}.") from error
+
+
+def open_database(settings: Settings) -> Database:
+    """The database of the settings, made or brought up to date when needed.
+
+    An SQLite file of an older schema is copied beside itself before it is changed.
+    Raises StorageError when it cannot be opened, is not ours or is of a newer Wordmill;
+    ConfigError when `database_url` is no address.
+    """
+    file = _file(settings.database_url)
+    if settings.database_url == sqlite_url(settings.home):
+        _make_home(settings.home)
+    engine = _engine(settings.database_url, file)
+    database = Database(engine, str(file or settings.shown("database_url")))
+    try:
+        with database.read() as connection:
+            found = revision(connection)
+        if found != HEAD:
+            from wordmill.migrations.upgrade import upgrade
+
+            upgrade(database, file, found)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _file(url: str) -> Path | None:
+    """The SQLite file of an address, or None for another kind of database."""
+    if not url.startswith("sqlite:///"):
+        return None
+    return Path(url.removeprefix("sqlite:///").partition("?")[0])
+
+
+def _make_home(home: Path) -> None:
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"The data folder {home} cannot be made: {error.strerror}. "
+            "Name another in WORDMILL_HOME."
+        ) from error
+
+
+def _engine(url: str, file: Path | None) -> Engine:
+    try:
+        engine = create_engine(url)
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise ConfigError(
+            f"database_url is no address of a database that SQLAlchemy knows: {error}. "
+            "Leave it empty for an SQLite file in the data folder."
+        ) from error
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"database_url needs the Python package {error.name!r}. Install it, "
+            "or leave database_url empty for an SQLite file in the data folder."
+        ) from error
+    if file is not None:
+        event.listen(engine, "connect", _on_connect)
+        event.listen(engine, "begin", _on_begin)
+    return engine
+
+
+def _on_connect(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    # Transactions are begun by `_on_begin`: the driver would begin too late for DDL and reads.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _on_begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+def revision(connection: Connection) -> str | None:
+    """The schema's revision; None where there is no Wordmill schema."""
+    if not connection.dialect.has_table(connection, "alembic_version"):
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return found
+
+
+def _sentence(error: SQLAlchemyError) -> str:
+    """The driver's words, without the statement and its values."""
+    cause = getattr(error, "orig", None) or error
+    words = str(cause).splitlines()[0].rstrip(".") if str(cause) else type(cause).__name__
+    advice = {
+        "database or disk is full": "the disk is full. Make room and run the command again",
+        "database is locked": f"another process held it for {BUSY_MILLISECONDS // 1000} s. "
+        "Run the command again",
+        "attempt to write a readonly database": "it may only be read. Make the file and its "
+        "folder writable, or name another folder in WORDMILL_HOME",
+        "unable to open database file": "the file cannot be opened or made. Is its folder there "
+        "and writable? WORDMILL_HOME names another",
+        "file is not a database": "the file is not an SQLite database. Move it away, "
+        "or name another folder in WORDMILL_HOME",
+    }
+    return advice.get(words, words)

@@ -1,0 +1,280 @@
+"""Row records as Arrow columns: the main table, and the linked tables that are joined to it.
+
+The plan is fixed by the recipe's columns, and for columns that no schema describes by the first
+records, before anything is written. A column with a linked table is
+the list of its items' ids in the main table; a column that belongs to the items of another is a
+column of that linked table and not of the main one. What does not fit its type becomes null with
+its reason in `errors`; properties that no schema names are kept in `lineage`.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from wordmill.datasets.info import KEYS, ColumnInfo, DatasetInfo
+from wordmill.datasets.kinds import (
+    JsonText,
+    Kind,
+    Many,
+    Scalar,
+    Struct,
+    kind_of,
+    kind_of_values,
+    pack,
+)
+from wordmill.datasets.ledger import Record
+from wordmill.errors import RecipeError
+from wordmill.types import Value
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Arrays = dict[str, "pa.Array"]
+Lists = dict[str, list[Value]]
+Places = defaultdict[int, dict[str, str]]
+"""By row of the batch: place (`column` or `column[item]`) -> words."""
+
+NO_PICTURE: Final = frozenset({"error", "first", "second"})
+"""Fields of items that only point at something, or are counted by cause."""
+
+IDS: Final = Many(Scalar("string"))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive rows, ready to be written: the columns of each table, in order.
+
+    failures: for each row, everything that failed in it, items of linked tables included.
+    """
+
+    main: Arrays
+    linked: Mapping[str, Arrays]
+    failures: list[dict[str, str]]
+
+
+class _Notes:
+    """What is noticed about the rows of a batch while its columns are packed."""
+
+    def __init__(self) -> None:
+        self.misfits: Places = defaultdict(dict)
+        self.items: Places = defaultdict(dict)
+        self.left: defaultdict[int, dict[str, Value]] = defaultdict(dict)
+
+
+class LinkedTable:
+    """A column whose value is a list of objects, as a table with one row an item.
+
+    fields: (name, kind) of the objects' properties, without the keys.
+    joined: (column, kind of one item's value), for columns that belong to the items.
+    """
+
+    def __init__(self, column: ColumnInfo, joined: Sequence[ColumnInfo]) -> None:
+        self.name = column.name
+        kind = kind_of(column.table)
+        fields = kind.fields if isinstance(kind, Struct) else (("value", JsonText()),)
+        self.whole = not isinstance(kind, Struct)
+        self.fields = [(name, part) for name, part in fields if name not in KEYS]
+        self.joined = [(other, _item_kind(other)) for other in joined]
+        taken = {*KEYS, *(name for name, _ in self.fields)}
+        for other in joined:
+            if other.name in taken:
+                raise RecipeError(
+                    f"The column {other.name!r} belongs to the items of {self.name!r}, and these "
+                    f"have a field of that name already ({', '.join(sorted(taken))}). Rename it."
+                )
+
+    def kinds(self) -> list[tuple[str, Kind]]:
+        """All columns of the table, in order."""
+        return [
+            ("row", Scalar("integer")),
+            ("item", Scalar("integer")),
+            ("id", Scalar("string")),
+            *self.fields,
+            *((column.name, kind) for column, kind in self.joined),
+        ]
+
+    def pictured(self, column: ColumnInfo) -> list[tuple[ColumnInfo, Kind]]:
+        """The columns that a report looks at."""
+        own = [
+            (ColumnInfo(name, column.type), kind)
+            for name, kind in self.fields
+            if name not in NO_PICTURE
+        ]
+        return own + list(self.joined)
+
+    def assemble(self, records: Sequence[Record], notes: _Notes) -> tuple[Arrays, list[Value]]:
+        """The table's rows for these records, and for each record the ids of its items."""
+        cells = [record["values"].get(self.name) for record in records]
+        for n, cell in enumerate(cells):
+            if cell is not None and type(cell) is not list:
+                notes.misfits[n][self.name] = "type: the value is not a list of objects"
+                cells[n] = None
+        counts = [len(cell or ()) for cell in cells]
+        owner = [n for n, count in enumerate(counts) for _ in range(count)]
+        place = [item for count in counts for item in range(count)]
+        rows = [records[n]["row"] for n in owner]
+        found = list(chain.from_iterable(filter(None, cells)))
+        if self.whole:
+            found = [{"value": item} for item in found]
+        objects = [item if type(item) is dict else {} for item in found]
+        ids = [
+            str(item.get("id") or f"{row}-{number}")
+            for item, row, number in zip(objects, rows, place, strict=True)
+        ]
+        for k, item in enumerate(objects):
+            if item.get("error"):
+                notes.items[owner[k]][f"{self.name}[{place[k]}]"] = str(item["error"])
+        self._leave_out(objects, owner, place, notes)
+        lists: Lists = {"row": rows, "item": list(place), "id": ids}
+        lists |= {name: [item.get(name) for item in objects] for name, _ in self.fields}
+        for column, _ in self.joined:
+            lists[column.name] = self._aligned(column.name, records, counts, notes)
+        arrays: Arrays = {}
+        owners = {column.name for column, _ in self.joined}
+        for name, kind in self.kinds():
+            packed = pack(kind, lists[name])
+            arrays[name] = packed.array
+            where = name if name in owners else self.name
+            for k, words in packed.misfits.items():
+                notes.misfits[owner[k]][f"{where}[{place[k]}]"] = words
+            for k, left in packed.left.items():
+                notes.left[owner[k]][f"{where}[{place[k]}]"] = left
+        ends = list(accumulate(counts))
+        return arrays, [
+            None if cell is None else ids[end - count : end]
+            for cell, count, end in zip(cells, counts, ends, strict=True)
+        ]
+
+    def _leave_out(
+        self, objects: list[Value], owner: list[int], place: list[int], notes: _Notes
+    ) -> None:
+        known = {*KEYS, *(name for name, _ in self.fields)}
+        if not set().union(*objects) - known:
+            return
+        for k, item in enumerate(objects):
+            left = {f"/{key}": value for key, value in item.items() if key not in known}
+            if left:
+                notes.left[owner[k]][f"{self.name}[{place[k]}]"] = left
+
+    @staticmethod
+    def _aligned(
+        column: str, records: Sequence[Record], counts: Sequence[int], notes: _Notes
+    ) -> list[Value]:
+        """A joined column's values, one an item; null where there is none."""
+        values: list[Value] = []
+        for n, (record, count) in enumerate(zip(records, counts, strict=True)):
+            cell = record["values"].get(column)
+            if cell is not None and (type(cell) is not list or len(cell) > count):
+                notes.misfits[n][column] = f"type: the value is not a list of {count} items"
+                cell = None
+            values.extend(cell or ())
+            values.extend([None] * (count - len(cell or ())))
+        return values
+
+
+class Assembly:
+    """The tables of a dataset and how records become their rows.
+
+    first: the first records, for the types of columns that no schema describes.
+    Raises RecipeError for columns that no table can hold.
+    """
+
+    def __init__(self, info: DatasetInfo, first: Sequence[Record] = ()) -> None:
+        self.seed = info.seed
+        by_name = {column.name: column for column in info.columns}
+        for column in info.columns:
+            target = by_name.get(column.joins or "")
+            if column.joins is not None and (target is None or target.table is None):
+                raise RecipeError(
+                    f"The column {column.name!r} belongs to the items of {column.joins!r}, "
+                    "which is no column with items."
+                )
+        self.linked = [
+            LinkedTable(column, [other for other in info.columns if other.joins == column.name])
+            for column in info.columns
+            if column.table is not None
+        ]
+        self.main: list[tuple[ColumnInfo, Kind]] = [
+            (column, _main_kind(column, first)) for column in info.columns if column.joins is None
+        ]
+
+    def kinds(self) -> list[tuple[str, Kind]]:
+        """All columns of the main table, in order."""
+        return [
+            ("row", Scalar("integer")),
+            ("kept", Scalar("boolean")),
+            *((column.name, kind) for column, kind in self.main),
+            ("errors", JsonText()),
+            ("lineage", JsonText()),
+        ]
+
+    def pictured(self) -> list[tuple[ColumnInfo, Kind]]:
+        """The columns of the main table that a report looks at."""
+        return [(column, kind) for column, kind in self.main if column.table is None]
+
+    def batch(self, records: Sequence[Record]) -> Batch:
+        """Pack consecutive rows. Raises nothing for any values that JSON can hold."""
+        import pyarrow as pa
+
+        notes = _Notes()
+        linked: dict[str, Arrays] = {}
+        ids: Lists = {}
+        for table in self.linked:
+            linked[table.name], ids[table.name] = table.assemble(records, notes)
+        values = [record["values"] for record in records]
+        arrays: Arrays = {
+            "row": pa.array([record["row"] for record in records], pa.int64()),
+            "kept": pa.array([record.get("kept") for record in records], pa.bool_()),
+        }
+        for column, kind in self.main:
+            name = column.name
+            packed = pack(kind, ids[name] if name in ids else [v.get(name) for v in values])
+            arrays[name] = packed.array
+            for n, words in packed.misfits.items():
+                notes.misfits[n][name] = words
+            for n, left in packed.left.items():
+                notes.left[n][name] = left
+        errors = [record.get("errors") or {} for record in records]
+        for n, misfits in notes.misfits.items():
+            errors[n] = errors[n] | misfits
+        failures = list(errors)
+        for n, items in notes.items.items():
+            failures[n] = failures[n] | items
+        dumps = orjson.dumps
+        arrays["errors"] = pa.array([dumps(e) if e else None for e in errors], pa.string())
+        arrays["lineage"] = pa.array(self._lineage(records, notes), pa.string())
+        return Batch(arrays, linked, failures)
+
+    def _lineage(self, records: Sequence[Record], notes: _Notes) -> list[bytes]:
+        dumps, head = orjson.dumps, b'{"seed":%d,"cells":' % self.seed
+        texts = [head + dumps(record.get("lineage") or {}) + b"}" for record in records]
+        for n, record in enumerate(records):
+            more = {"found": record.get("found"), "left_out": notes.left.get(n)}
+            if more["found"] or more["left_out"]:
+                extra = dumps({key: value for key, value in more.items() if value})
+                texts[n] = texts[n][:-1] + b"," + extra[1:]
+        return texts
+
+
+def schema_of(kinds: Sequence[tuple[str, Kind]]) -> "pa.Schema":
+    """The Arrow schema of a table."""
+    import pyarrow as pa
+
+    return pa.schema([kind.column(name) for name, kind in kinds])
+
+
+def _main_kind(column: ColumnInfo, first: Sequence[Record]) -> Kind:
+    if column.table is not None:
+        return IDS
+    if column.schema:
+        return kind_of(column.schema)
+    return kind_of_values([record["values"].get(column.name) for record in first])
+
+
+def _item_kind(column: ColumnInfo) -> Kind:
+    kind = kind_of(column.schema)
+    return kind.item if isinstance(kind, Many) else kind

@@ -1,0 +1,136 @@
+"""Every error that Wordmill raises on purpose, in one tree.
+
+    WordmillError
+    ├── ConfigError            a setting, a model or a folder is not as it must be
+    │   ├── UnknownName        a name that nothing has; carries the nearest ones
+    │   ├── KeyMissing         a model needs an API key and none was found
+    │   └── ExtraMissing       an optional part is not installed; carries its pip line
+    ├── RecipeError            a recipe cannot be read; carries file, line and column
+    │   └── RecipeErrors       several faults of one recipe; carries each
+    ├── RunError               a run cannot start, go on or be found
+    ├── ExportError            rows cannot leave in the asked form
+    ├── StorageError           a file or a database cannot be written or read
+    └── EngineError            the engine ended; carries its last words
+
+A message says what happened, with the value, and what to do next. The command line prints
+it and exits with 2. What goes wrong with a single request or cell is no exception but a
+value: `types.Reply.error` and `types.CellError`.
+"""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class WordmillError(Exception):
+    """The root: catch this to catch all that Wordmill raises on purpose."""
+
+
+class ConfigError(WordmillError):
+    """A setting, a model or a folder is not as it must be."""
+
+
+class UnknownName(ConfigError):
+    """A name that nothing has. `known` is searched for the nearest ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        known = sorted(known)
+        super().__init__(kind, name, known, hint)
+        self.kind, self.name, self.known, self.hint = kind, name, known, hint
+
+    def __str__(self) -> str:
+        return f"There is no {self.kind} {self.name!r}{nearest(self.name, self.known)}" + (
+            f" {self.hint}" if self.hint else ""
+        )
+
+
+class KeyMissing(ConfigError):
+    """A model needs an API key and none was found."""
+
+    def __init__(self, model: str, variable: str) -> None:
+        super().__init__(model, variable)
+        self.model, self.variable = model, variable
+
+    def __str__(self) -> str:
+        return (
+            f"No API key for the model {self.model!r}: the variable {self.variable} is not set. "
+            f"Set it, or name another with `wordmill models add {self.model} --key-env VARIABLE`."
+        )
+
+
+class ExtraMissing(ConfigError):
+    """An optional part is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(what, extra)
+        self.what, self.extra = what, extra
+
+    def __str__(self) -> str:
+        return f"{self.what} is not installed. Install it: pip install 'wordmill[{self.extra}]'"
+
+
+class RecipeError(WordmillError):
+    """A recipe cannot be read. `line` and `column` count from 1; 0 means not known."""
+
+    def __init__(self, message: str, source: str = "", line: int = 0, column: int = 0) -> None:
+        super().__init__(message, source, line, column)
+        self.message, self.source, self.line, self.column = message, source, line, column
+
+    def __str__(self) -> str:
+        place = self.source
+        if self.line:
+            place += f":{self.line}:{self.column}"
+        return f"{place}: {self.message}" if place else self.message
+
+    @property
+    def each(self) -> tuple["RecipeError", ...]:
+        """The single faults that this error tells of: itself, here."""
+        return (self,)
+
+
+class RecipeErrors(RecipeError):
+    """Several faults of one recipe, one a line. As a RecipeError it is the first of them."""
+
+    def __init__(self, errors: Sequence[RecipeError]) -> None:
+        first = errors[0]
+        super().__init__(first.message, first.source, first.line, first.column)
+        self.errors = tuple(errors)
+        self.args = (self.errors,)  # what pickle hands to __init__
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
+
+    @property
+    def each(self) -> tuple[RecipeError, ...]:
+        """The single faults, in the order of their lines."""
+        return self.errors
+
+
+class RunError(WordmillError):
+    """A run cannot start, go on or be found."""
+
+
+class ExportError(WordmillError):
+    """Rows cannot leave in the asked form."""
+
+
+class StorageError(WordmillError):
+    """A file or a database cannot be written or read."""
+
+
+class EngineError(WordmillError):
+    """The engine ended before its work was done; the message holds its last words."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: `. Did you mean 'x' or 'y'?`.
+
+    Without a near name the known ones are listed (at most twelve), or nothing if there are none.
+    """
+    known = sorted(known)
+    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return ". Did you mean " + " or ".join(repr(word) for word in near) + "?"
+    if known:
+        more = f" and {len(known) - 12} more" if len(known) > 12 else ""
+        return ". There are: " + ", ".join(known[:12]) + more + "."
+    return "."

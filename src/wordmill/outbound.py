@@ -1,0 +1,201 @@
+"""The one place where Python itself sends HTTP.
+
+Small and few requests: the list of models of a server, one test question. What is sent in numbers
+goes through the engine. On the standard library, because a base install should be light.
+
+Certificates are verified, redirects are not followed, the answer has a ceiling, the whole exchange
+has a deadline, and proxies come from the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY,
+NO_PROXY). What goes wrong is a value, `Failure`, because the callers explain it.
+"""
+
+import base64
+import http.client
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+from urllib.parse import SplitResult, unquote, urlsplit
+
+FailureKind: TypeAlias = Literal[
+    "refused", "name", "tls", "timeout", "dropped", "too_large", "proxy"
+]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """connect, first_byte and total in seconds; reply in bytes."""
+
+    connect: float = 10.0
+    first_byte: float = 120.0
+    total: float = 600.0
+    reply: int = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a server said, whatever its status. `headers` has lower-case names."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        """The body as text; bytes that are no UTF-8 are replaced."""
+        return self.body.decode("utf-8", "replace")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """No answer came. `detail` is the system's own words.
+
+    refused: nothing listens, or no way there.  name: no such host.  tls: the certificate, or no TLS
+    at all.  timeout: one of the limits.  dropped: the connection broke or spoke no HTTP.
+    too_large: the answer passed `Limits.reply`.  proxy: the proxy said no.
+    """
+
+    kind: FailureKind
+    detail: str
+
+
+def send(
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    limits: Limits | None = None,
+) -> Response | Failure:
+    """One request, one answer. `url` is http or https; ValueError for another."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(url)
+    limits = limits or Limits()
+    return _Exchange(parts, limits).run(method, headers or {}, body)
+
+
+class _Exchange:
+    def __init__(self, parts: SplitResult, limits: Limits) -> None:
+        self.parts, self.limits = parts, limits
+        self.target = parts.path + ("?" + parts.query if parts.query else "") or "/"
+        self.extra: dict[str, str] = {}
+        self.late = threading.Event()
+        self.connection = self._connection()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        parts, timeout = self.parts, self.limits.connect
+        host = parts.hostname or ""
+        secure = parts.scheme == "https"
+        proxy = _proxy(parts)
+        address, port = (proxy.hostname or "", proxy.port) if proxy else (host, parts.port)
+        connection = (
+            http.client.HTTPSConnection(
+                address, port, timeout=timeout, context=ssl.create_default_context()
+            )
+            if secure
+            else http.client.HTTPConnection(address, port, timeout=timeout)
+        )
+        if proxy is not None:
+            passport = _credentials(proxy)
+            if secure:
+                connection.set_tunnel(host, parts.port or 443, headers=passport)
+            else:
+                self.target = f"http://{parts.netloc}{self.target}"
+                self.extra = {"Host": parts.netloc, **passport}
+        return connection
+
+    def run(
+        self, method: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Response | Failure:
+        started = time.monotonic()
+        # The socket's timeouts bound each wait; a server that drips bytes is ended by this.
+        watch = threading.Timer(self.limits.total, self._end)
+        watch.daemon = True
+        watch.start()
+        try:
+            return self._exchange(method, headers, body, started)
+        except TimeoutError:
+            return self._timeout(started)
+        except socket.gaierror as error:
+            return Failure("name", str(error.strerror))
+        except ssl.SSLCertVerificationError as error:
+            return Failure("tls", error.verify_message)
+        except ssl.SSLError as error:
+            return self._timeout(started) if self.late.is_set() else Failure("tls", error.reason)
+        except (ConnectionResetError, BrokenPipeError, http.client.HTTPException) as error:
+            if self.late.is_set():
+                return self._timeout(started)
+            return Failure("dropped", str(error).strip() or type(error).__name__)
+        except OSError as error:
+            if self.late.is_set():
+                return self._timeout(started)
+            if str(error).startswith("Tunnel connection failed"):
+                return Failure("proxy", str(error))
+            return Failure("refused", error.strerror or str(error))
+        finally:
+            watch.cancel()
+            self.connection.close()
+
+    def _exchange(
+        self, method: str, headers: Mapping[str, str], body: bytes | None, started: float
+    ) -> Response | Failure:
+        connection = self.connection
+        connection.connect()
+        connection.sock.settimeout(self.limits.first_byte)
+        connection.request(
+            method, self.target, body, {"User-Agent": "wordmill", **headers, **self.extra}
+        )
+        answer = connection.getresponse()
+        pieces: list[bytes] = []
+        size = 0
+        while piece := answer.read1(65536):
+            pieces.append(piece)
+            size += len(piece)
+            if size > self.limits.reply:
+                return Failure("too_large", f"more than {self.limits.reply} bytes")
+        if self.late.is_set():
+            return self._timeout(started)
+        if answer.length:
+            return Failure("dropped", f"the answer ended {answer.length} bytes early")
+        return Response(
+            status=answer.status,
+            headers={name.lower(): value for name, value in answer.getheaders()},
+            body=b"".join(pieces),
+            seconds=time.monotonic() - started,
+        )
+
+    def _end(self) -> None:
+        self.late.set()
+        sock = self.connection.sock
+        if sock is not None:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return  # it had ended by itself
+
+    def _timeout(self, started: float) -> Failure:
+        return Failure("timeout", f"nothing after {time.monotonic() - started:.1f} s")
+
+
+def _proxy(parts: SplitResult) -> SplitResult | None:
+    """The proxy that the environment names for this address."""
+    from urllib.request import getproxies_environment, proxy_bypass
+
+    proxies = getproxies_environment()
+    if proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    named = proxies.get(parts.scheme) or proxies.get("all")
+    if not named:
+        return None
+    return urlsplit(named if "://" in named else f"http://{named}")
+
+
+def _credentials(proxy: SplitResult) -> dict[str, str]:
+    if proxy.username is None:
+        return {}
+    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return {"Proxy-Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}

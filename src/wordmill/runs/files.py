@@ -1,0 +1,134 @@
+"""The files of a run beside its records: the recipe as it is run, and what servers refused.
+
+    recipe.json     the recipe's text and what the command line added: enough to go on
+    refusals.json   fields that servers refused, so that the next sitting begins without them
+    records.db      the engine's: replies, finished rows
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from wordmill._engine import Engine, EngineFault
+from wordmill.errors import RunError, StorageError
+from wordmill.recipes import Recipe
+from wordmill.runs.budget import Budget
+from wordmill.storage import said, write_whole
+from wordmill.types import Message, RequestShape
+
+Concurrency = int | Literal["auto"] | None
+
+
+class Saved(BaseModel):
+    """`recipe.json`.
+
+    recipe: as YAML, with the values it runs with.  source: where it was read from, for messages.
+    folder: relative paths in it start there.  rest_of: the run whose rows this one adds to.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    recipe: str
+    source: str
+    folder: str
+    rest_of: str | None
+    budget: dict[str, float]
+    concurrency: Concurrency
+    cache: bool
+
+    def load(self) -> Recipe:
+        """The recipe, checked again. Raises RecipeError."""
+        return Recipe.from_yaml(self.recipe, source=self.source, folder=Path(self.folder))
+
+    def ceilings(self) -> Budget:
+        """The budget that it was begun with."""
+        return Budget(**self.budget)  # type: ignore[arg-type]  # the fields that Budget wrote
+
+
+class _Refusal(BaseModel):
+    model: str
+    shape: dict[str, object]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """The folder `<home>/runs/<id>`."""
+
+    run: str
+    folder: Path
+
+    @property
+    def records(self) -> Path:
+        """The engine's SQLite file."""
+        return self.folder / "records.db"
+
+    def save(self, saved: Saved) -> None:
+        """Write `recipe.json`. Raises StorageError."""
+        write_whole(self.folder / "recipe.json", saved.model_dump_json(indent=2))
+
+    def saved(self) -> Saved:
+        """Read `recipe.json`. Raises RunError when it is gone or not ours."""
+        path = self.folder / "recipe.json"
+        try:
+            return Saved.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise RunError(
+                f"The run {self.run} cannot go on: {path} is missing or damaged. `wordmill runs "
+                f"remove {self.run}` forgets the run; what it has received is lost."
+            ) from error
+
+    def save_refusals(self, refusals: Iterable[tuple[str, RequestShape, str]]) -> None:
+        """Write `refusals.json`. Raises StorageError."""
+        parts = [
+            {"model": model, "shape": asdict(shape), "detail": detail}
+            for model, shape, detail in refusals
+        ]
+        write_whole(self.folder / "refusals.json", json.dumps(parts))
+
+    def refusals(self) -> Iterator[tuple[str, RequestShape, str]]:
+        """What servers refused in earlier sittings."""
+        path = self.folder / "refusals.json"
+        if not path.exists():
+            return
+        with said(path):
+            parts = json.loads(path.read_bytes())
+        for part in parts:
+            shape = part["shape"]
+            yield (
+                part["model"],
+                RequestShape(
+                    model=shape["model"],
+                    messages=tuple(Message(role, text) for role, text in shape["messages"]),
+                    parameters=tuple((name, value) for name, value in shape["parameters"]),
+                    schema=shape["schema"],
+                    tools=shape["tools"],
+                ),
+                part["detail"],
+            )
+
+
+@contextmanager
+def reading(files: RunFiles) -> Iterator[Engine]:
+    """The records of a run that nobody works on, to read rows from. Raises StorageError."""
+    if not files.records.exists():
+        raise StorageError(f"The run {files.run} has no records: nothing was made in it yet.")
+    config = {"records": str(files.records), "owner": "local", "lanes": [NO_LANE]}
+    try:
+        engine = Engine(json.dumps(config))
+    except EngineFault as fault:
+        raise StorageError(f"The records of the run {files.run}: {fault}") from fault
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+NO_LANE = {"name": "none", "base_url": "http://127.0.0.1:9", "model": "none"}
+"""For engines that only read: an engine has a lane."""

@@ -1,0 +1,46 @@
+"""Ctrl-C and SIGTERM: once to end in good order, twice to end at once."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+
+class Interrupts:
+    """While it is entered, the first signal is only noted and the second raises KeyboardInterrupt.
+
+    Outside the main thread, where Python hands out no signals, it notes nothing.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: dict[signal.Signals, object] = {}
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody wants the run to end."""
+        return self.count > 0
+
+    def ask(self) -> None:
+        """Want the run to end, from another thread."""
+        self.count = max(self.count, 1)
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)  # type: ignore[arg-type]  # what signal.signal gave us
+        self._before.clear()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count > 1:
+            raise KeyboardInterrupt

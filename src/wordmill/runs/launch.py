@@ -1,0 +1,248 @@
+"""From a recipe and what a person asked for to a run that works, and to its result.
+
+`generate` begins a run or goes on with the one that its folder holds; `resume` goes on with a run
+by its id. All that can be wrong with the input is found before anything is sent or written.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from wordmill.database import open_database
+from wordmill.errors import ConfigError, RunError, StorageError, WordmillError
+from wordmill.models import Catalog
+from wordmill.recipes import Recipe
+from wordmill.runs.budget import Budget
+from wordmill.runs.estimate import estimate
+from wordmill.runs.files import Concurrency, RunFiles, Saved
+from wordmill.runs.heartbeat import Heartbeat
+from wordmill.runs.interrupts import Interrupts
+from wordmill.runs.lanes import open_lanes
+from wordmill.runs.places import clear, find_place, make_writable, shown
+from wordmill.runs.plan import MAX_ROWS, make_plan
+from wordmill.runs.progress import Reporter
+from wordmill.runs.registry import Lease, Registry, Run
+from wordmill.runs.result import Result
+from wordmill.runs.sitting import Job, Sitting
+from wordmill.settings import Settings
+
+DEFAULT_ROWS: Final = 100
+"""Rows of a run when nobody says how many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a person asked for besides the recipe.
+
+    rows: None leaves it to the run that is gone on with, or to `rest_of`.
+    out: the dataset's folder.  replace: write over a dataset that is there.
+    rest_of: a run whose rows are completed.  rehearse: the rehearsal model answers everything.
+    """
+
+    rows: int | None = None
+    out: Path | None = None
+    replace: bool = False
+    budget: Budget = Budget()
+    concurrency: Concurrency = None
+    cache: bool = True
+    rest_of: str | None = None
+    rehearse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What every command opens: the settings, the catalog, the registry."""
+
+    settings: Settings
+    catalog: Catalog
+    registry: Registry
+
+
+@contextmanager
+def open_house(settings: Settings) -> Iterator[House]:
+    """Open the database of the settings. Raises StorageError, ConfigError."""
+    with open_database(settings) as database:
+        yield House(settings, Catalog(database, settings), Registry(database, settings))
+
+
+def generate(
+    house: House, recipe: Recipe, options: Options, reporter: Reporter, interrupts: Interrupts
+) -> Result:
+    """Make a dataset. Raises WordmillError for what is wrong before it begins, and for a disk or
+    an engine that gives up; a run that falls short is no error but a `Result` that says so.
+    """
+    if options.rows is not None and not 0 < options.rows < MAX_ROWS:
+        raise ConfigError(f"A run has at least 1 row and fewer than {MAX_ROWS:,}, not {options.rows:,}.")
+    if options.rehearse:
+        return _rehearse(house, recipe, options, reporter, interrupts)
+    place = find_place(
+        recipe, options.out, options.rows, replace=options.replace, registry=house.registry
+    )
+    if place.goes_on is not None:
+        return _go_on(house, recipe, place.goes_on, options, reporter, interrupts)
+    job = _prepared(house, recipe, options, _rows(house, options), place.folder)
+    reporter.say(estimate(job.plan, job.lanes, job.rows).sentence())
+    _warn(job, reporter)
+    make_writable(place.folder)
+    if place.cleared:
+        clear(place.folder)
+    run = house.registry.create(
+        name=recipe.name, recipe=recipe.source, digest=recipe.digest,
+        folder=place.folder, rows=job.rows,
+    )  # fmt: skip
+    with house.registry.begin(run.id, job.rows) as lease:
+        _files(house, run).save(_saved(job))
+        return _run(house, job, lease, reporter, interrupts)
+
+
+def resume(
+    house: House, run: str, options: Options, reporter: Reporter, interrupts: Interrupts
+) -> Result:
+    """Go on with a run: unfinished rows are finished, cells that failed on the wire asked again."""
+    found = house.registry.get(run)
+    if not found.unfinished:
+        raise RunError(
+            f"The run {run} is finished: all of its {found.rows:,} rows are made. They are in "
+            f"{shown(found.folder)}; `wordmill runs show {run}` tells about them."
+        )
+    recipe = _files(house, found).saved().load()
+    return _go_on(house, recipe, found, options, reporter, interrupts)
+
+
+def _go_on(
+    house: House, recipe: Recipe, run: Run, options: Options, reporter: Reporter, interrupts: Interrupts
+) -> Result:
+    saved = _files(house, run).saved()
+    options = replace(
+        options,
+        budget=options.budget.or_else(saved.ceilings()),
+        concurrency=options.concurrency or saved.concurrency,
+        cache=options.cache and saved.cache,
+        rest_of=options.rest_of or saved.rest_of,
+    )
+    folder = options.out.absolute() if options.out is not None else run.folder
+    job = _prepared(house, recipe, options, options.rows or run.rows, folder)
+    _warn(job, reporter)
+    make_writable(folder)
+    with house.registry.begin(run.id, job.rows) as lease:
+        if folder != run.folder:
+            house.registry.move(run.id, folder)
+        _files(house, run).save(_saved(job))
+        if run.fence:
+            reporter.say(f"Continuing the run {run.id}: answers that it has are not paid again.")
+        return _run(house, job, lease, reporter, interrupts)
+
+
+def _rehearse(
+    house: House, recipe: Recipe, options: Options, reporter: Reporter, interrupts: Interrupts
+) -> Result:
+    """All of it on the rehearsal model; without `--out` in a folder that goes when it is done."""
+    rows = _rows(house, options)
+    with tempfile.TemporaryDirectory(prefix="wordmill-") as scratch:
+        place = Path(scratch) / "dataset"
+        if options.out is not None:
+            place = find_place(
+                recipe, options.out, rows, replace=options.replace, registry=house.registry
+            ).folder
+        job = _prepared(house, recipe, replace(options, cache=False), rows, place)
+        prices = ", ".join(job.lanes.named) or "no model"
+        reporter.say(f"A dry run: the rehearsal model answers, at the prices of {prices}.")
+        reporter.say(estimate(job.plan, job.lanes, job.rows).sentence())
+        make_writable(place)
+        files = RunFiles("dry-run", Path(scratch))
+        with Sitting(
+            house.settings, job, files, reporter,
+            started=datetime.now(UTC), earlier={}, beat=lambda _: None,
+        ) as sitting:  # fmt: skip
+            return sitting.work(lambda: interrupts.asked)
+
+
+def _rows(house: House, options: Options) -> int:
+    if options.rows is not None:
+        return options.rows
+    return house.registry.get(options.rest_of).rows if options.rest_of else DEFAULT_ROWS
+
+
+def _prepared(house: House, recipe: Recipe, options: Options, rows: int, folder: Path) -> Job:
+    """Find everything that is wrong with the input. Nothing is written or sent."""
+    rest_of = None
+    if options.rest_of is not None:
+        earlier = house.registry.get(options.rest_of)
+        if earlier.state == "running":
+            raise RunError(
+                f"The run {earlier.id} is still at work: its rows can be completed when it ended."
+            )
+        rest_of = _files(house, earlier)
+    models = sorted(recipe.models())
+    return Job(
+        recipe=recipe,
+        lanes=open_lanes(house.catalog, house.settings, models, rehearse=options.rehearse),
+        plan=make_plan(recipe),
+        rows=rows,
+        folder=folder,
+        budget=options.budget,
+        concurrency=options.concurrency,
+        cache=options.cache,
+        rest_of=rest_of,
+    )
+
+
+def _warn(job: Job, reporter: Reporter) -> None:
+    if job.budget.money is not None and job.lanes.unpriced:
+        names = ", ".join(job.lanes.unpriced)
+        reporter.say(
+            f"No price is known for {names}, so the budget in money does not bound it. "
+            "`wordmill models add NAME --replace --price-in X --price-out Y` sets one, "
+            "and a budget in tokens or requests bounds any model."
+        )
+
+
+def _files(house: House, run: Run) -> RunFiles:
+    return RunFiles(run.id, house.registry.files(run.id))
+
+
+def _saved(job: Job) -> Saved:
+    return Saved(
+        recipe=job.recipe.to_yaml(),
+        source=job.recipe.source,
+        folder=str(job.recipe.folder),
+        rest_of=job.rest_of.run if job.rest_of else None,
+        budget=job.budget.ceilings(),
+        concurrency=job.concurrency,
+        cache=job.cache,
+    )
+
+
+def _run(
+    house: House, job: Job, lease: Lease, reporter: Reporter, interrupts: Interrupts
+) -> Result:
+    """One sitting, between the registry's `running` and how it ended."""
+    run, registry = lease.run, house.registry
+    heart = Heartbeat(registry, lease)
+    try:
+        with (
+            heart,
+            Sitting(
+                house.settings, job, _files(house, run), reporter,
+                started=run.created, earlier=run.counts, beat=heart.tell,
+            ) as sitting,
+        ):  # fmt: skip
+            result = sitting.work(lambda: interrupts.asked or heart.asked)
+    except KeyboardInterrupt:
+        with suppress(StorageError):
+            registry.end(lease, "cancelled", heart.counts)
+        reporter.say(
+            f"Stopped at once; every answer that had been noted is kept. Continue with "
+            f"`wordmill resume {run.id}`."
+        )
+        raise
+    except WordmillError:
+        with suppress(StorageError):  # the same full disk, most likely
+            registry.end(lease, "failed", heart.counts)
+        raise
+    registry.end(lease, result.state, result.counts())
+    return result

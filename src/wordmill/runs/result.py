@@ -1,0 +1,159 @@
+"""What came of a run, for people and for programs."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from wordmill.runs.meter import Reading
+from wordmill.runs.session import End
+from wordmill.types import Row, Value
+
+if TYPE_CHECKING:
+    from wordmill.datasets import DatasetResult
+
+Outcome: TypeAlias = Literal["finished", "short", "cancelled"]
+
+EXIT: Mapping[Outcome, int] = {"finished": 0, "short": 3, "cancelled": 130}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A run's end, for now or for good.
+
+    run: its id.  folder: of the dataset.  state: `finished` only if every row that was asked for
+    is made and no cell failed; rows that `keep` turned down are made.  ended: the sentence why it
+    is short or cancelled.  wanted, made, kept, turned_down: rows asked for, made, and judged by
+    `keep`; unsure: rows that `keep` could not judge and therefore did not keep.
+    part_done: rows with some answers; a resumed run finishes them.
+    failed: cells and items; failed_rows: rows with one.  causes: by column, then cause.
+    found: faults that checks saw, those repaired by asking again included.
+    reading: requests, tokens, money and times of all sittings.
+    tables: rows of each table.  files: of the dataset.  samples: records of two rows, to show.
+    """
+
+    run: str
+    folder: Path
+    state: Outcome
+    ended: str
+    wanted: int
+    made: int
+    kept: int
+    turned_down: int
+    unsure: int
+    part_done: int
+    failed: int
+    failed_rows: int
+    causes: Mapping[str, Mapping[str, int]]
+    found: Mapping[str, int]
+    reading: Reading
+    rehearsed: int = 0
+    degraded: int = 0
+    tables: Mapping[str, int] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+    samples: tuple[Mapping[str, Value], ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """0 finished, 3 short, 130 cancelled."""
+        return EXIT[self.state]
+
+    def rows(self, table: str = "") -> Iterator[Row]:
+        """The rows of the main table, or of a linked one, read from the dataset in order.
+
+        Raises UnknownName for a table that there is not, StorageError when it cannot be read.
+        """
+        from wordmill.datasets import open_dataset
+
+        return open_dataset(self.folder).table(table).rows()
+
+    def counts(self) -> dict[str, Value]:
+        """What the registry keeps."""
+        return {
+            **self.reading.counts(),
+            "ended": self.made,
+            "kept": self.kept,
+            "turned_down": self.turned_down,
+            "part_done": self.part_done,
+            "failed_cells": self.failed,
+            "failed_rows": self.failed_rows,
+            "causes": {column: dict(causes) for column, causes in self.causes.items()},
+            "why": self.ended,
+        }
+
+    def as_json(self) -> dict[str, Value]:
+        """The summary for programs: `wordmill generate --json`."""
+        reading = self.reading
+        return {
+            "run": self.run,
+            "state": self.state,
+            "ended": self.ended,
+            "folder": str(self.folder),
+            "rows": {
+                "wanted": self.wanted, "made": self.made, "kept": self.kept,
+                "turned_down": self.turned_down, "unsure": self.unsure,
+                "part_done": self.part_done, "failed": self.failed_rows,
+            },
+            "failed_cells": self.failed,
+            "causes": {column: dict(causes) for column, causes in self.causes.items()},
+            "found": dict(self.found),
+            "requests": {
+                "sent": reading.requests, "cached": reading.cached, "joined": reading.joined,
+                "resumed": reading.resumed, "degraded": self.degraded,
+                "retried": dict(reading.retried), "failed": dict(reading.failed),
+            },
+            "tokens": {"input": reading.tokens_in, "output": reading.tokens_out},
+            "money": reading.money,
+            "spent": dict(reading.spent),
+            "seconds": round(reading.seconds, 3),
+            "timings": {name: round(value, 3) for name, value in self.timings.items()},
+            "rehearsed": self.rehearsed,
+            "tables": dict(self.tables),
+            "files": [str(path) for path in self.files],
+        }  # fmt: skip
+
+
+def result_of(
+    run: str,
+    end: End,
+    dataset: "DatasetResult",
+    reading: Reading,
+    *,
+    wanted: int,
+    part_done: int,
+    degraded: int,
+    timings: Mapping[str, float],
+    samples: tuple[Mapping[str, Value], ...],
+) -> Result:
+    """Put together what the session, the dataset's writer and the meter say."""
+    unsure = sum(dataset.causes.get("keep", {}).values())
+    failed = dataset.failed - unsure
+    state: Outcome = "finished"
+    if end.kind == "cancelled":
+        state = "cancelled"
+    elif end.kind != "made" or failed or dataset.rows < wanted:
+        state = "short"
+    return Result(
+        run=run,
+        folder=dataset.folder,
+        state=state,
+        ended=end.sentence,
+        wanted=wanted,
+        made=dataset.rows,
+        kept=dataset.kept,
+        turned_down=dataset.turned_down - unsure,
+        unsure=unsure,
+        part_done=part_done,
+        failed=failed,
+        failed_rows=dataset.failed_rows,
+        causes={column: causes for column, causes in dataset.causes.items() if column != "keep"},
+        found=dataset.found,
+        reading=reading,
+        rehearsed=dataset.rehearsed,
+        degraded=degraded,
+        tables=dataset.tables,
+        files=dataset.files,
+        timings=timings,
+        samples=samples,
+    )

@@ -1,0 +1,175 @@
+"""One sitting of a run: the loop between the executor and the engine, until there is an end.
+
+It ends when all rows are made, or early: cancelled, at a ceiling, at a lane that stopped, at a
+disk that is full. However it ends, what is in flight is awaited (up to the grace), every answer is
+kept, and the run can go on.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, TypeAlias
+
+from wordmill._engine import Engine
+from wordmill.errors import StorageError
+from wordmill.runs.execute import Executor, Tally
+from wordmill.runs.meter import Meter, Reading
+from wordmill.runs.outbox import Outbox
+
+BATCH: Final = 1024
+"""Outcomes taken from the engine at once."""
+
+WAIT, LINGER: Final = 0.1, 0.015
+"""Seconds: the longest wait for an outcome (so that Ctrl-C is heard), and for more after it."""
+
+LOOK: Final = 0.2
+"""Seconds between looks at the meter."""
+
+DOUBT: Final = 1.0
+"""Seconds after which a refused key that stopped no lane is taken for an ordinary failure."""
+
+Kind: TypeAlias = Literal["made", "cancelled", "ceiling", "stopped", "disk"]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Why a sitting ended; the sentence is empty when all rows were made."""
+
+    kind: Kind
+    sentence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a sitting is. rows: of the run; ended: of them, earlier sittings included."""
+
+    rows: int
+    ended: int
+    part_done: int
+    tally: Tally
+    reading: Reading
+    ending: str
+
+
+class Ended(Protocol):
+    """What the session must know of the place where rows go."""
+
+    ended: int
+
+    def write_ready(self) -> None:
+        """Write what can be written now. Raises StorageError."""
+
+
+class Session:
+    """Runs the loop in the calling thread.
+
+    wanted: whether somebody asks it to end.  show: told how far it is, five times a second.
+    grace: seconds for what is in flight when it ends early.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        executor: Executor,
+        outbox: Outbox,
+        store: Ended,
+        meter: Meter,
+        *,
+        rows: int,
+        grace: float,
+        wanted: Callable[[], bool],
+        show: Callable[[Progress], None],
+        prepare: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._engine, self._executor, self._outbox = engine, executor, outbox
+        self._store, self._meter = store, meter
+        self._rows, self._grace = rows, grace
+        self._wanted, self._show, self._prepare = wanted, show, prepare
+        self._end = End("made")
+        self._fault: StorageError | None = None
+        self._doubt = 0.0
+
+    def run(self) -> End:
+        """Work until the end. Raises StorageError when a file of the dataset cannot be written,
+        once what was in flight is safe; EngineFault when the engine died.
+        """
+        engine, executor, outbox = self._engine, self._executor, self._outbox
+        next_look, warming = 0.0, False
+        while True:
+            executor.open_rows()
+            outbox.send()
+            if not warming:
+                # What the end needs is imported while the first requests are on their way.
+                threading.Thread(target=self._prepare, daemon=True).start()
+                warming = True
+            if executor.asked:
+                executor.receive(engine.poll(BATCH, WAIT, LINGER))
+                executor.advance()
+            self._write()
+            if time.monotonic() >= next_look or executor.refused:
+                self._look()
+                next_look = time.monotonic() + LOOK
+            if executor.done:
+                if not executor.doubtful:
+                    break
+                self._look()
+                self._settle(at_once=True)
+        self._look()
+        if self._fault is not None:
+            raise self._fault
+        return self._end
+
+    def progress(self) -> Progress:
+        """How far it is now."""
+        return Progress(
+            rows=self._rows,
+            ended=self._store.ended,
+            part_done=self._executor.part_done,
+            tally=self._executor.tally,
+            reading=self._meter.read(),
+            ending=self._end.sentence,
+        )
+
+    def _write(self) -> None:
+        if self._fault is not None:
+            return
+        try:
+            self._store.write_ready()
+        except StorageError as fault:
+            self._fault = fault
+            self._stop(End("disk", str(fault)), self._grace)
+
+    def _look(self) -> None:
+        """Ask whether to end, and show how far it is."""
+        progress = self.progress()
+        if self._end.kind == "made":
+            stopped = next((lane for lane in progress.reading.lanes if lane.stopped), None)
+            if self._wanted():
+                self._stop(End("cancelled", "it was cancelled"), self._grace)
+            elif stopped is not None:
+                self._stop(End("stopped", str(stopped.stopped)), self._grace)
+            elif progress.reading.ceiling is not None:
+                self._stop(End("ceiling", progress.reading.ceiling), None)
+            elif self._executor.doubtful:
+                self._settle(at_once=False)
+        self._executor.refused = False
+        self._show(progress)
+
+    def _stop(self, end: End, grace: float | None) -> None:
+        self._end = end
+        self._executor.stop()
+        if grace is not None:
+            self._engine.cancel(grace)
+
+    def _settle(self, at_once: bool) -> None:
+        """Decide about replies that may be the end of a lane."""
+        if self._end.kind != "made":
+            self._executor.doubtful.clear()  # their rows stay part-done
+            return
+        now = time.monotonic()
+        self._doubt = self._doubt or now
+        if at_once or now - self._doubt > DOUBT:
+            self._doubt = 0.0
+            self._executor.settle()
+            self._executor.advance()

@@ -1,0 +1,271 @@
+"""One sitting of a run with all its parts: engine, outbox, rows, session, and the dataset."""
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+import orjson
+
+from wordmill._engine import Engine, EngineFault
+from wordmill.database import LOCAL
+from wordmill.errors import EngineError, StorageError
+from wordmill.recipes import Recipe
+from wordmill.runs.budget import Budget
+from wordmill.runs.execute import Executor
+from wordmill.runs.files import Concurrency, RunFiles, reading
+from wordmill.runs.given import EarlierRows
+from wordmill.runs.lanes import Lanes
+from wordmill.runs.meter import Meter
+from wordmill.runs.outbox import Outbox
+from wordmill.runs.plan import Plan
+from wordmill.runs.progress import Reporter
+from wordmill.runs.result import Result, result_of
+from wordmill.runs.row import failed_on_the_wire
+from wordmill.runs.rows import GROUP, RowStore
+from wordmill.runs.session import End, Progress, Session
+from wordmill.settings import Settings
+from wordmill.types import Value
+
+if TYPE_CHECKING:
+    from wordmill.datasets import DatasetInfo, DatasetWriter, Summary
+
+LEAST_WINDOW: Final = 2048
+"""Rows that are open at once, at least; twice what may be in flight where that is more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is to be made.
+
+    folder: of the dataset.  rest_of: the files of a run whose rows are completed.
+    """
+
+    recipe: Recipe
+    plan: Plan
+    lanes: Lanes
+    rows: int
+    folder: Path
+    budget: Budget = Budget()
+    concurrency: Concurrency = None
+    cache: bool = True
+    rest_of: RunFiles | None = None
+
+    @property
+    def asking(self) -> tuple[str, ...]:
+        """The columns that ask a model; all of them where none does."""
+        columns = self.recipe.columns
+        asking = tuple(name for name in columns if columns[name].asks_model)
+        return asking or tuple(columns)
+
+
+class Sitting:
+    """Open it as a context manager, `work` once.
+
+    files: of the run.  started: its first sitting.  earlier: the counts that the last one left in
+    the registry.  beat: told the newest counts, five times a second.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        job: Job,
+        files: RunFiles,
+        reporter: Reporter,
+        *,
+        started: datetime,
+        earlier: Mapping[str, Value],
+        beat: Callable[[Mapping[str, Value]], None],
+    ) -> None:
+        self._settings, self._job, self._files = settings, job, files
+        self._earlier, self._reporter, self._beat = earlier, reporter, beat
+        self._started = started
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            job = self._job
+            self._engine = start_engine(
+                job, self._settings, self._files.records,
+                self._settings.cache_file if job.cache else None,
+            )  # fmt: skip
+            stack.callback(self._engine.close)
+            self._meter = Meter(self._engine, self._earlier)
+            self._outbox = Outbox(self._engine, job.lanes.providers, self._refused)
+            self._outbox.restore(self._files.refusals())
+            self._store = RowStore(self._engine, job.rows, self._writer)
+            stack.callback(self._store.discard)
+            self._mark_finished()
+            given = None
+            if job.rest_of is not None:
+                given = EarlierRows(stack.enter_context(reading(job.rest_of)))
+            at_once = job.lanes.most_at_once(self._settings, job.concurrency)
+            window = max(LEAST_WINDOW, 2 * at_once)
+            self._executor = Executor(
+                job.plan, self._outbox, self._store, self._store.missing(),
+                window=window, backlog=window // 2, given=given,
+            )  # fmt: skip
+            stack.callback(gc.unfreeze)
+            stack.callback(gc.set_threshold, *gc.get_threshold())
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def work(self, wanted: Callable[[], bool]) -> Result:
+        """Make the rows and the dataset. wanted: whether somebody asks to end.
+
+        Raises StorageError and EngineError as `Session.run`; StorageError also when the dataset
+        cannot be written. What was received is kept in all cases.
+        """
+        # What is alive now stays: the collector need not look at it again, and the loop makes
+        # no cycles, so it may look rarely.
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 100)
+        session = Session(
+            self._engine, self._executor, self._outbox, self._store, self._meter,
+            rows=self._job.rows, grace=self._settings.grace_seconds, wanted=wanted,
+            show=self._show, prepare=_import_writer,
+        )  # fmt: skip
+        earlier = self._store.ended
+        self._reporter.begin(self._files.run, self._job.asking, earlier, self._job.budget)
+        try:
+            end = session.run()
+            return self._finish(end, session.progress())
+        except EngineFault as fault:
+            raise EngineError(f"The engine ended: {fault}") from fault
+        finally:
+            self._reporter.close()
+
+    def _finish(self, end: End, progress: Progress) -> Result:
+        began = time.monotonic()
+        dataset = self._store.finish(self._summary(progress, end.sentence))
+        return result_of(
+            self._files.run, end, dataset, progress.reading,
+            wanted=self._job.rows, part_done=progress.part_done,
+            degraded=self._outbox.degraded, timings={"writing": time.monotonic() - began},
+            samples=self._samples(),
+        )  # fmt: skip
+
+    def _samples(self) -> tuple[Mapping[str, Value], ...]:
+        """Two rows to show: the first that are kept and whole, or just the first."""
+        records = [orjson.loads(text) for _, text in self._engine.rows(0, GROUP // 16)]
+        records.sort(key=lambda one: (one["kept"] is False) + 2 * bool(one["errors"]))
+        return tuple(sorted(records[:2], key=lambda one: int(one["row"])))
+
+    def _mark_finished(self) -> None:
+        """Rows of earlier sittings; those with a cell that failed on the wire are made again."""
+        numbers = [n for n in self._engine.row_numbers() if n < self._job.rows]
+        for number in numbers:
+            self._store.mark(number)
+        if not numbers or not self._earlier.get("failed_cells"):
+            return
+        for low in range(numbers[0], numbers[-1] + 1, GROUP):
+            for number, record in self._engine.rows(low, low + GROUP):
+                if number < self._job.rows and failed_on_the_wire(record):
+                    self._store.unmark(number)
+
+    def _show(self, progress: Progress) -> None:
+        tally = progress.tally
+        self._beat({
+            **progress.reading.counts(),
+            "ended": progress.ended,
+            "part_done": progress.part_done,
+            "failed_cells": (
+                sum(tally.failed.values()) + sum(tally.failed_items.values())
+                + self._earlier.get("failed_cells", 0)
+            ),
+        })  # fmt: skip
+        self._reporter.show(progress)
+
+    def _refused(self, sentence: str) -> None:
+        self._reporter.say(sentence)
+        self._files.save_refusals(self._outbox.refusals)
+
+    def _writer(self) -> "DatasetWriter":
+        from wordmill.datasets import DatasetWriter
+
+        then = (
+            f"Every answer is kept: make room, then `wordmill resume {self._files.run}` goes on."
+        )
+        return DatasetWriter(self._job.folder, dataset_info(self._job, self._files.run), then=then)
+
+    def _summary(self, progress: Progress, ended: str) -> "Summary":
+        from wordmill.datasets import ModelFacts, Summary
+
+        reading = progress.reading
+        return Summary(
+            models=tuple(
+                ModelFacts(
+                    model.name, model.provider, model.model,
+                    self._job.lanes.providers[model.name].identity,
+                    model.price_in, model.price_out,
+                )
+                for model in self._job.lanes.models.values()
+            ),
+            started=self._started.isoformat(timespec="seconds"),
+            seconds=round(reading.seconds, 3),
+            wanted=self._job.rows,
+            ended=ended,
+            requests=reading.requests,
+            cached=reading.cached,
+            joined=reading.joined,
+            resumed=reading.resumed,
+            retried=reading.retried,
+            failed=reading.failed,
+            tokens_in=reading.tokens_in,
+            tokens_out=reading.tokens_out,
+            money=reading.money,
+            budget=self._job.budget.ceilings(),
+        )  # fmt: skip
+
+
+def start_engine(
+    job: Job, settings: Settings, records: Path | None, cache: Path | None
+) -> Engine:
+    """The engine of a job. Raises StorageError when its files cannot be opened, KeyMissing."""
+    config = job.lanes.config(
+        settings, owner=LOCAL, records=records, cache=cache,
+        budget=job.budget, concurrency=job.concurrency,
+    )  # fmt: skip
+    try:
+        return Engine(config)
+    except EngineFault as fault:
+        raise StorageError(f"The engine cannot start: {fault}") from fault
+
+
+def dataset_info(job: Job, run: str) -> "DatasetInfo":
+    """What the dataset's writer must know. Raises RecipeError for names it cannot hold."""
+    from wordmill.datasets import DatasetInfo, describe
+
+    recipe = job.recipe
+    return DatasetInfo(
+        name=recipe.name,
+        columns=describe(recipe.columns),
+        table=recipe.table,
+        seed=recipe.seed,
+        digest=recipe.digest,
+        recipe=recipe.to_yaml(),
+        description=recipe.description,
+        keep=recipe.keep,
+        parameters=recipe.parameters,
+        run=run,
+        rehearsal=job.lanes.rehearsal,
+    )
+
+
+def _import_writer() -> None:
+    """What the end of a run needs, imported while its first requests are on their way."""
+    import_module("wordmill.datasets")
+    import_module("pyarrow.parquet")

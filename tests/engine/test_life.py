@@ -1,0 +1,154 @@
+"""The engine among threads, event loops and the interpreter's end."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tests.engine.conftest import CHAT, said
+from wordmill import _engine
+
+
+def test_many_threads_share_one_engine(rehearse, drive):
+    server = rehearse()
+    driver = drive(f"http://127.0.0.1:{server.port}/v1")
+
+    def offer(start):
+        driver.offer({n: f"p{n}" for n in range(start, start + 500)})
+
+    threads = [threading.Thread(target=offer, args=(k * 500,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    outcomes = driver.collect(2000)
+    for thread in threads:
+        thread.join()
+    assert set(outcomes) == set(range(2000))
+
+
+def test_an_event_loop_is_woken_by_the_file_descriptor(rehearse, drive):
+    server = rehearse(latency_ms=20)
+    driver = drive(f"http://127.0.0.1:{server.port}/v1")
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_reader(driver.engine.fileno(), ready.set)
+        driver.offer({n: f"p{n}" for n in range(64)})
+        found = 0
+        while found < 64:
+            await asyncio.wait_for(ready.wait(), 5)
+            ready.clear()
+            found += len(driver.engine.poll(1000, 0.0))
+        loop.remove_reader(driver.engine.fileno())
+        return found
+
+    assert asyncio.run(run()) == 64
+
+
+def test_idle_after_finish_and_not_before(rehearse, drive):
+    server = rehearse()
+    driver = drive(f"http://127.0.0.1:{server.port}/v1")
+    driver.offer({0: "p"})
+    driver.collect(1)
+    assert not driver.engine.idle
+    driver.engine.finish()
+    assert driver.engine.idle
+    assert len(driver.engine.poll(10, 5.0)) == 0
+    with pytest.raises(_engine.EngineFault, match=r"^no request can be offered after finish\(\)$"):
+        driver.offer({1: "p"})
+
+
+def test_an_interpreter_ends_cleanly_with_requests_out(rehearse):
+    server = rehearse(latency_ms=5000)
+    code = f"""
+import json
+from wordmill import _engine
+engine = _engine.Engine(json.dumps({{"owner": "local", "lanes": [
+    {{"name": "m", "base_url": "http://127.0.0.1:{server.port}/v1", "model": "m", "concurrency": 4}}]}}))
+shape = engine.shape("m", "/chat/completions", json.dumps({{"messages": [{{"role": "user", "content": "\\0"}}]}}))
+engine.submit(shape, [1, 2, 3], ["a", "b", "c"], [1, 2, 3], 1.0)
+print("out", flush=True)
+"""
+    began = time.monotonic()
+    child = subprocess.run([sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    assert (child.returncode, child.stdout, child.stderr) == (0, "out\n", "")
+    assert time.monotonic() - began < 4
+
+
+def test_ctrl_c_arrives_while_polling(drive, serve):
+    code = """
+import json, os, signal, threading, time
+from wordmill import _engine
+engine = _engine.Engine(json.dumps({"owner": "local", "lanes": [{"name": "m", "base_url": "http://127.0.0.1:9/v1", "model": "m"}]}))
+threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+began = time.monotonic()
+try:
+    while True:
+        engine.poll(10, 0.1)
+except KeyboardInterrupt:
+    print(time.monotonic() - began < 1)
+"""
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    assert (child.stdout, child.stderr) == ("True\n", "")
+
+
+def test_a_jsonl_file_is_fed_line_by_line(serve, drive, tmp_path):
+    server = serve(lambda number, body: said(body["messages"][0]["content"]))
+    lines = []
+    for n in range(300):
+        body = {"model": "any", "messages": [{"role": "user", "content": f"line {n} \u2028"}]}
+        line = body if n % 2 else {"custom_id": str(n), "method": "POST", "url": "/v1/chat/completions", "body": body}
+        lines.append(json.dumps(line, ensure_ascii=False) + ("\r\n" if n % 3 else "\n"))
+    lines[7] = "not json\n"
+    lines.insert(200, "\n")
+    file = tmp_path / "requests.jsonl"
+    file.write_text("".join(lines), encoding="utf-8", newline="")
+    driver = drive(server.url)
+    driver.engine.submit_jsonl("m", CHAT, str(file))
+    outcomes = driver.collect(300)
+    assert outcomes[7]["error"] == "bad_request"
+    assert outcomes[6]["text"] == "line 6 \u2028"
+    assert outcomes[300]["text"] == "line 299 \u2028"
+    assert 200 not in outcomes, "an empty line is no request"
+    assert {body["model"] for body in server.bodies} == {"mock-1"}
+
+
+def test_embeddings_and_other_paths_come_back_whole(rehearse, drive):
+    server = rehearse()
+    driver = drive(f"http://127.0.0.1:{server.port}/v1")
+    driver.engine.submit_bodies("m", "/embeddings", [4], [b'{"input": ["one", "two"]}'], [0], 1.0)
+    outcome = driver.collect(1)[4]
+    assert outcome["error"] is None
+    assert len(json.loads(outcome["body"])["data"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("{}", "engine configuration: missing field `owner`"),
+        ('{"owner": "o", "lanes": []}', "engine configuration: there is no lane"),
+        ('{"owner": "o", "lanes": [], "speed": 9}', "engine configuration: unknown field `speed`"),
+    ],
+)
+def test_a_bad_configuration_is_a_sentence(config, words):
+    with pytest.raises(ValueError) as caught:
+        _engine.Engine(config)
+    assert words in str(caught.value)
+
+
+def test_an_address_that_is_none_is_a_sentence():
+    config = {"owner": "o", "lanes": [{"name": "m", "base_url": "ftp://example.org", "model": "m"}]}
+    with pytest.raises(_engine.EngineFault) as caught:
+        _engine.Engine(json.dumps(config))
+    assert str(caught.value) == "model \"m\": the base URL \"ftp://example.org\" begins neither with http:// nor with https://"
+
+
+def test_canonical_form_and_digest():
+    assert _engine.canonical('{"b": 1.0, "a": [12345678901234567890123]}') == '{"a":[12345678901234567890123],"b":1.0}'
+    assert _engine.digest('{"b":1,"a":2}') == _engine.digest(' {"a": 2, "b": 1}')
+    with pytest.raises(ValueError):
+        _engine.digest('{"a": NaN}')

@@ -1,0 +1,162 @@
+"""Budget, cancel, fallback, rates: what is sent, and when."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from tests.engine.conftest import refused, said
+from wordmill import _engine
+
+
+def test_a_ceiling_in_requests_is_exact_and_a_higher_one_goes_on(serve, drive):
+    server = serve(lambda number, body: said("fine"))
+    driver = drive(server.url, budget={"requests": 30})
+    outcomes = driver.ask({n: f"p{n}" for n in range(100)})
+    assert len(server.bodies) == 30
+    assert sum(outcome["error"] == "budget" for outcome in outcomes.values()) == 70
+    assert driver.metrics()["budget_reached"] == "30 of 30 requests are spent"
+    driver.engine.close()
+    more = drive(server.url, budget={"requests": 50})
+    more.ask({n: f"p{n}" for n in range(100)})
+    assert len(server.bodies) == 50
+    assert more.metrics()["spent"]["requests"] == 50
+
+
+@pytest.mark.parametrize(("budget", "price"), [({"tokens": 2000}, 0.0), ({"money": 0.002}, 1.0)])
+def test_no_request_is_sent_that_could_pass_a_ceiling(budget, price, serve, drive):
+    # Each answer takes all that it may: 100 tokens.
+    def answer(number, body):
+        return 200, {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": 50, "completion_tokens": 100}}, {}
+
+    server = serve(answer)
+    driver = drive(server.url, budget=budget, lane={"price_input": price, "price_output": price})
+    driver.ask({n: f"p{n}" for n in range(100)})
+    spent = driver.metrics()["spent"]
+    assert 0 < spent["tokens"] <= 2000
+    assert spent["money"] <= 0.002
+    # The next one could not have fitted: its bytes and its bound.
+    assert spent["tokens"] + 250 > 2000
+
+
+def test_cancel_drains_and_the_rest_is_cancelled(serve, drive):
+    server = serve(lambda number, body: time.sleep(0.2) or said("fine"))
+    driver = drive(server.url, lane={"concurrency": 8})
+    driver.offer({n: f"p{n}" for n in range(200)})
+    time.sleep(0.5)
+    driver.engine.cancel(5.0)
+    outcomes = driver.collect(200)
+    good = sum(outcome["error"] is None for outcome in outcomes.values())
+    assert good == len(server.bodies) < 200
+    assert {outcome["error"] for outcome in outcomes.values()} == {None, "cancelled"}
+
+
+def test_cancel_without_grace_cuts_what_is_out(serve, drive):
+    release = threading.Event()
+    server = serve(lambda number, body: release.wait(10) and said("late"))
+    driver = drive(server.url)
+    driver.offer({0: "p"})
+    while not server.bodies:
+        time.sleep(0.01)
+    began = time.monotonic()
+    driver.engine.cancel(0.0)
+    outcome = driver.collect(1)[0]
+    release.set()
+    assert (outcome["error"], outcome["detail"]) == ("cancelled", "the run was cancelled before this was answered")
+    assert time.monotonic() - began < 1
+
+
+def test_a_fallback_takes_over_when_the_breaker_opens(serve, drive):
+    broken = serve(lambda number, body: refused(500, "down"))
+    other = serve(lambda number, body: said("from the other: " + body["model"]))
+    driver = drive(
+        broken.url,
+        lane={"fallback": "b", "attempts": 20},
+        lanes=[{"name": "b", "base_url": other.url, "model": "mock-2", "concurrency": 16}],
+    )
+    outcomes = driver.ask({n: f"p{n}" for n in range(60)})
+    assert {outcome["error"] for outcome in outcomes.values()} == {None}
+    moved = [outcome for outcome in outcomes.values() if outcome["model"] == "b"]
+    assert len(moved) == 60
+    assert all(outcome["flags"] & 4 and outcome["text"] == "from the other: mock-2" for outcome in moved)
+    assert len(broken.bodies) < 40
+
+
+def test_a_fallback_takes_over_from_a_wrong_key(serve, drive):
+    broken = serve(lambda number, body: refused(401, "wrong"))
+    other = serve(lambda number, body: said("fine"))
+    driver = drive(broken.url, lane={"fallback": "b"}, lanes=[{"name": "b", "base_url": other.url, "model": "m", "concurrency": 4}])
+    outcomes = driver.ask({n: f"p{n}" for n in range(20)})
+    assert sum(outcome["model"] == "b" for outcome in outcomes.values()) >= 18
+    assert len(broken.bodies) == 3
+
+
+def test_fallbacks_that_go_in_a_circle_are_refused():
+    lanes = [{"name": name, "base_url": "http://127.0.0.1:9/v1", "model": "m", "fallback": other} for name, other in ("ab", "ba")]
+    with pytest.raises(ValueError, match="'a' falls back to itself in the end|\"a\" falls back to itself in the end"):
+        _engine.Engine(json.dumps({"owner": "local", "lanes": lanes}))
+
+
+def test_a_rate_of_requests_is_kept(serve, drive):
+    stamps = []
+    server = serve(lambda number, body: stamps.append(time.monotonic()) or said("fine"))
+    driver = drive(server.url, lane={"requests_per_minute": 1200})
+    driver.ask({n: f"p{n}" for n in range(50)})
+    # 20 a second, of which a second's worth may go at once.
+    assert stamps[-1] - stamps[0] >= 1.3
+    assert driver.metrics()["lanes"]["m"]["waited_seconds"] > 1
+
+
+def test_retry_after_holds_the_whole_lane(serve, drive):
+    stamps = []
+
+    def answer(number, body):
+        stamps.append(time.monotonic())
+        return refused(429, "wait", retry_after="1") if number == 10 else said("fine")
+
+    server = serve(answer)
+    drive(server.url, lane={"concurrency": 4}).ask({n: f"p{n}" for n in range(60)})
+    gaps = [later - earlier for earlier, later in zip(stamps, stamps[1:], strict=False)]
+    assert max(gaps) >= 0.9
+
+
+def test_an_exhausted_window_of_the_server_holds_the_lane(serve, drive):
+    stamps = []
+
+    def answer(number, body):
+        stamps.append(time.monotonic())
+        headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "800ms"} if number == 5 else {}
+        return *said("fine")[:2], headers
+
+    server = serve(answer)
+    drive(server.url, lane={"concurrency": 1}).ask({n: f"p{n}" for n in range(12)})
+    gaps = [later - earlier for earlier, later in zip(stamps, stamps[1:], strict=False)]
+    assert 0.75 <= max(gaps) < 2
+
+
+def test_concurrency_is_found_against_a_server_that_allows_eight(rehearse, drive):
+    """The short form of the measurement in the benchmarks."""
+    server = rehearse(latency_ms=40, limit=8)
+    driver = drive(f"http://127.0.0.1:{server.port}/v1", lane={"concurrency": None}, records=False)
+    driver.offer({n: f"p{n}" for n in range(2500)})
+    time.sleep(5)
+    before = json.loads(server.stats())
+    time.sleep(4)
+    after = json.loads(server.stats())
+    answered = after["answered"] - before["answered"]
+    refused_since = after["over_limit"] - before["over_limit"]
+    assert answered >= 0.8 * 8 / 0.04 * 4
+    assert refused_since < 0.05 * (answered + refused_since)
+    driver.engine.cancel(0.0)
+
+
+def test_the_first_three_are_out_until_one_succeeds(serve, drive):
+    release = threading.Event()
+    server = serve(lambda number, body: release.wait(10) and said("fine"))
+    driver = drive(server.url, lane={"concurrency": 64})
+    driver.offer({n: f"p{n}" for n in range(100)})
+    time.sleep(0.4)
+    assert len(server.bodies) == 3
+    release.set()
+    assert len(driver.collect(100)) == 100

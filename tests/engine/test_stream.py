@@ -1,0 +1,133 @@
+"""One streamed answer: deltas as they come, the same record at the end, cancel closes upstream."""
+
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+from tests.engine.conftest import CHAT, refused, said
+
+BODY = json.dumps({"messages": [{"role": "user", "content": "Tell me a story."}], "max_tokens": 200}).encode()
+
+
+def read(stream, seconds=10):
+    pieces, until = [], time.monotonic() + seconds
+    while time.monotonic() < until:
+        piece = stream.next(0.1)
+        if piece is None:
+            return pieces
+        if piece:
+            pieces.append(piece)
+    raise AssertionError("the stream did not end")
+
+
+def test_a_stream_is_the_same_answer_in_pieces(rehearse, drive):
+    server = rehearse()
+    driver = drive(f"http://127.0.0.1:{server.port}/v1")
+    stream = driver.engine.stream("m", CHAT, BODY)
+    pieces = read(stream)
+    record = stream.record()
+    driver.engine.submit_bodies("m", CHAT, [1], [BODY], [0], 1.0)
+    whole = driver.collect(1)[1]
+    assert len(pieces) > 1
+    assert "".join(pieces) == record.texts[0] == whole["text"]
+    assert (record.input_tokens[0], record.output_tokens[0]) == whole["tokens"]
+    assert record.digests[0] == whole["digest"]
+    assert record.flags[0] & 8 == 0
+
+
+def events(handler, *chunks, closed=None, pause=0.0):
+    handler.send_response(200)
+    handler.send_header("Content-Type", "text/event-stream")
+    handler.end_headers()
+    try:
+        for chunk in chunks:
+            handler.wfile.write(f"data: {chunk if isinstance(chunk, str) else json.dumps(chunk)}\n\n".encode())
+            handler.wfile.flush()
+            time.sleep(pause)
+    except OSError:
+        if closed is not None:
+            closed.set()
+    handler.close_connection = True
+
+
+def delta(text):
+    return {"choices": [{"index": 0, "delta": {"content": text}}]}
+
+
+def test_cancel_closes_the_upstream_connection_and_keeps_the_partial_text(serve, drive):
+    closed = threading.Event()
+
+    def endless(handler):
+        events(handler, *[delta(f"w{n} ") for n in range(2000)], closed=closed, pause=0.01)
+
+    server = serve(lambda number, body: endless)
+    driver = drive(server.url)
+    stream = driver.engine.stream("m", CHAT, BODY)
+    text = ""
+    while len(text) < 20:
+        text += stream.next(0.5) or ""
+    stream.cancel()
+    text += "".join(read(stream))
+    record = stream.record()
+    assert closed.wait(5), "the server never saw the connection close"
+    assert record.errors[0] == "cancelled"
+    assert record.texts[0] == text
+    assert server.bodies[0]["stream"] is True
+
+
+def test_dropping_a_stream_cancels_it(serve, drive):
+    closed = threading.Event()
+    server = serve(lambda number, body: lambda h: events(h, *[delta("w ")] * 2000, closed=closed, pause=0.01))
+    driver = drive(server.url)
+    stream = driver.engine.stream("m", CHAT, BODY)
+    assert stream.next(2.0)
+    del stream
+    assert closed.wait(5)
+
+
+def test_a_stream_that_breaks_before_its_first_word_is_tried_again(serve, drive):
+    def answer(number, body):
+        if number == 0:
+            return lambda handler: handler.connection.shutdown(socket.SHUT_RDWR)
+        if number == 1:
+            return refused(503, "busy")
+        return lambda h: events(h, delta("fine"), {"choices": [{"delta": {}, "finish_reason": "stop"}]}, "[DONE]")
+
+    server = serve(answer)
+    stream = drive(server.url).engine.stream("m", CHAT, BODY)
+    assert read(stream) == ["fine"]
+    assert stream.record().attempts[0] == 3
+
+
+def test_a_stream_that_breaks_later_is_cut_with_its_text(serve, drive):
+    server = serve(lambda number, body: lambda h: events(h, delta("half an ")))
+    stream = drive(server.url).engine.stream("m", CHAT, BODY)
+    assert read(stream) == ["half an "]
+    record = stream.record()
+    assert (record.errors[0], record.texts[0], len(server.bodies)) == ("cut", "half an ", 1)
+
+
+def test_a_server_that_does_not_stream_is_understood(serve, drive):
+    server = serve(lambda number, body: said("all at once"))
+    stream = drive(server.url).engine.stream("m", CHAT, BODY)
+    assert read(stream) == ["all at once"]
+    assert stream.record().errors[0] is None
+
+
+def test_reasoning_comes_apart(serve, drive):
+    chunks = [{"choices": [{"delta": {"reasoning_content": "hm"}}]}, delta("yes"), {"choices": [{"delta": {}, "finish_reason": "stop"}]}]
+    server = serve(lambda number, body: lambda h: events(h, *chunks))
+    stream = drive(server.url).engine.stream("m", CHAT, BODY)
+    assert (read(stream), stream.next_reasoning()) == (["yes"], "hm")
+
+
+@pytest.mark.parametrize("count", [50])
+def test_streams_keep_the_lanes_limit(count, rehearse, drive):
+    server = rehearse(latency_ms=20)
+    driver = drive(f"http://127.0.0.1:{server.port}/v1", lane={"concurrency": 5})
+    streams = [driver.engine.stream("m", CHAT, BODY, salt=n + 1) for n in range(count)]
+    assert all(read(stream) for stream in streams)
+    assert json.loads(server.stats())["highest_concurrency"] <= 5

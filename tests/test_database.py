@@ -1,0 +1,295 @@
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection
+from sqlalchemy.schema import CreateTable
+
+from wordmill import database
+from wordmill.database import HEAD, Database, open_database
+from wordmill.errors import ConfigError, StorageError
+from wordmill.migrations.upgrade import configuration
+from wordmill.settings import Settings, load
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".git").mkdir()
+    return load()
+
+
+def job(name: str, **values: object) -> dict[str, object]:
+    now = datetime.now(UTC)
+    return {
+        "id": name, "kind": "run", "owner": "local", "state": "waiting", "fence": 1,
+        "payload": {"rows": 3}, "progress": {}, "created": now, "updated": now, **values,
+    }  # fmt: skip
+
+
+def names(opened: Database) -> list[str]:
+    with opened.read() as connection:
+        return list(connection.execute(select(database.jobs.c.id).order_by("id")).scalars())
+
+
+def test_the_first_opening_makes_it(settings: Settings) -> None:
+    with open_database(settings) as opened:
+        with opened.begin() as connection:
+            connection.execute(database.jobs.insert().values(job("a")))
+        assert names(opened) == ["a"]
+    with open_database(settings) as again:
+        assert names(again) == ["a"]
+    assert settings.home.stat().st_mode & 0o777 == 0o700
+    assert sorted(file.name for file in settings.home.iterdir()) == ["wordmill.db"]
+
+
+def test_the_migrations_make_what_the_tables_say(settings: Settings) -> None:
+    with open_database(settings) as opened, opened.read() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, database.metadata) == []
+    assert ScriptDirectory.from_config(configuration()).get_current_head() == HEAD
+
+
+def test_the_tables_can_be_made_on_postgresql() -> None:
+    statements = [
+        str(CreateTable(table).compile(dialect=postgresql.dialect()))
+        for table in database.metadata.sorted_tables
+    ]
+    assert len(statements) == 4
+    assert all("TIMESTAMP WITH TIME ZONE" in statement for statement in statements)
+
+
+def test_wal_foreign_keys_and_a_patient_lock(settings: Settings) -> None:
+    with open_database(settings) as opened, opened.read() as connection:
+        pragmas = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "foreign_keys", "busy_timeout")
+        ]
+    assert pragmas == ["wal", 1, 10_000]
+
+
+def test_times_keep_their_zone(settings: Settings) -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678, timezone(timedelta(hours=2)))
+    with open_database(settings) as opened:
+        with opened.begin() as connection:
+            connection.execute(database.jobs.insert().values(job("a", lease_until=moment)))
+        with opened.read() as connection:
+            found = connection.execute(
+                select(database.jobs.c.lease_until, database.jobs.c.payload)
+            ).one()
+    assert found.lease_until == moment
+    assert found.lease_until.tzinfo is UTC
+    assert found.payload == {"rows": 3}
+
+
+def test_a_time_without_a_zone_is_refused(settings: Settings) -> None:
+    naive = datetime(2026, 1, 2)
+    with (
+        open_database(settings) as opened,
+        pytest.raises(StorageError, match="has no time zone"),
+        opened.begin() as connection,
+    ):
+        connection.execute(database.jobs.insert().values(job("a", created=naive)))
+
+
+def interrupted(connection: Connection) -> None:
+    connection.execute(database.jobs.insert().values(job("a")))
+    raise KeyError
+
+
+def test_an_exception_undoes_a_transaction(settings: Settings) -> None:
+    with open_database(settings) as opened:
+        with pytest.raises(KeyError), opened.begin() as connection:
+            interrupted(connection)
+        assert names(opened) == []
+
+
+def test_what_the_database_refuses_is_a_sentence(settings: Settings) -> None:
+    with open_database(settings) as opened:
+        with opened.begin() as connection:
+            connection.execute(database.jobs.insert().values(job("a")))
+        with pytest.raises(StorageError) as caught, opened.begin() as connection:
+            connection.execute(database.jobs.insert().values(job("a")))
+    assert str(caught.value) == (
+        f"The database {settings.home}/wordmill.db: UNIQUE constraint failed: jobs.id."
+    )
+
+
+def test_threads_that_write_wait_for_each_other(settings: Settings) -> None:
+    with open_database(settings) as opened:
+
+        def write(part: int) -> None:
+            for number in range(20):
+                with opened.begin() as connection:
+                    connection.execute(select(database.jobs.c.id)).all()
+                    connection.execute(database.jobs.insert().values(job(f"{part}-{number:02}")))
+
+        threads = [threading.Thread(target=write, args=(part,)) for part in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(names(opened)) == 80
+
+
+def test_many_open_a_new_home_at_once(settings: Settings) -> None:
+    faults: list[BaseException] = []
+
+    def first() -> None:
+        try:
+            open_database(settings).close()
+        except StorageError as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=first) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    with open_database(settings) as opened:
+        assert names(opened) == []
+
+
+def older(settings: Settings, revision: str) -> None:
+    """A database of an older schema that holds one job."""
+    settings.home.mkdir(mode=0o700)
+    engine = database._engine(settings.database_url, settings.home / "wordmill.db")
+    with engine.connect() as connection, connection.begin():
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.execute(database.jobs.insert().values(job("old")))
+    engine.dispose()
+
+
+def test_an_older_schema_is_copied_and_brought_up_to_date(settings: Settings) -> None:
+    older(settings, "0001")
+    with open_database(settings) as opened:
+        assert names(opened) == ["old"]
+        with opened.read() as connection:
+            assert database.revision(connection) == HEAD
+    copy = settings.home / f"wordmill.db.before-{HEAD}"
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with closing(sqlite3.connect(copy)) as kept:
+        assert kept.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert kept.execute("SELECT id FROM jobs").fetchall() == [("old",)]
+
+
+def test_a_migration_that_fails_changes_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older(settings, "0001")
+    with closing(sqlite3.connect(settings.home / "wordmill.db")) as connection:
+        # The table that the migration is about to make is in its way.
+        connection.execute("CREATE TABLE settings (x)")
+    with pytest.raises(StorageError) as caught:
+        open_database(settings)
+    assert str(caught.value) == (
+        f"The database {settings.home}/wordmill.db: table settings already exists."
+    )
+    with closing(sqlite3.connect(settings.home / "wordmill.db")) as connection:
+        rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        assert rows == [("0001",)]
+
+
+def test_a_first_opening_that_fails_leaves_an_empty_file(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("alembic.op.create_index", fail)
+        with pytest.raises(KeyError):
+            open_database(settings)
+    with closing(sqlite3.connect(settings.home / "wordmill.db")) as connection:
+        assert connection.execute("SELECT * FROM sqlite_master").fetchall() == []
+    open_database(settings).close()
+
+
+def test_a_newer_schema_is_refused(settings: Settings) -> None:
+    open_database(settings).close()
+    with closing(sqlite3.connect(settings.home / "wordmill.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StorageError) as caught:
+        open_database(settings)
+    assert str(caught.value) == (
+        f"The database {settings.home}/wordmill.db has the schema 9999, which is newer than this "
+        f"Wordmill's ({HEAD}). Upgrade Wordmill, or name another folder in WORDMILL_HOME."
+    )
+
+
+def test_a_database_of_something_else_is_left_alone(settings: Settings) -> None:
+    settings.home.mkdir()
+    with closing(sqlite3.connect(settings.home / "wordmill.db")) as connection:
+        connection.execute("CREATE TABLE recipes (x)")
+    with pytest.raises(StorageError) as caught:
+        open_database(settings)
+    assert str(caught.value) == (
+        f"The database {settings.home}/wordmill.db is not Wordmill's: it holds the tables recipes. "
+        "Name another in WORDMILL_DATABASE_URL, or another folder in WORDMILL_HOME."
+    )
+
+
+def test_a_file_that_is_no_database(settings: Settings) -> None:
+    settings.home.mkdir()
+    (settings.home / "wordmill.db").write_text("words, and more than sixteen of them" * 100)
+    with pytest.raises(StorageError) as caught:
+        open_database(settings)
+    assert str(caught.value) == (
+        f"The database {settings.home}/wordmill.db: the file is not an SQLite database. "
+        "Move it away, or name another folder in WORDMILL_HOME."
+    )
+
+
+def test_a_home_that_cannot_be_made(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError) as caught:
+        open_database(load({"home": str(tmp_path / "file" / "home")}))
+    assert str(caught.value) == (
+        f"The data folder {tmp_path}/file/home cannot be made: Not a directory. "
+        "Name another in WORDMILL_HOME."
+    )
+
+
+def test_a_folder_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/none/x.db"
+    with pytest.raises(StorageError) as caught:
+        open_database(load({"database_url": url}))
+    assert str(caught.value) == (
+        f"The database {tmp_path}/none/x.db: the file cannot be opened or made. Is its folder "
+        "there and writable? WORDMILL_HOME names another."
+    )
+
+
+def test_addresses_that_are_none(settings: Settings) -> None:
+    with pytest.raises(ConfigError, match="database_url is no address of a database"):
+        open_database(load({"database_url": "nonsense"}))
+    with pytest.raises(ConfigError) as caught:
+        open_database(load({"database_url": "postgresql+psycopg://mill:hunter2@db/mill"}))
+    assert str(caught.value) == (
+        "database_url needs the Python package 'psycopg'. Install it, "
+        "or leave database_url empty for an SQLite file in the data folder."
+    )
+
+
+def test_opening_does_not_import_alembic(settings: Settings) -> None:
+    open_database(settings).close()
+    code = (
+        "import sys; from wordmill.settings import load; from wordmill.database import "
+        f"open_database; open_database(load({{'home': {str(settings.home)!r}}})); "
+        "sys.exit('alembic' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,223 @@
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.servers.imperfect import Asked, Told, serving
+from wordmill.outbound import Failure, Limits, Response, send
+
+CERTIFICATE = Path(__file__).parent / "servers" / "localhost.pem"
+SOON = Limits(connect=2, first_byte=2, total=2)
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@contextmanager
+def raw(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server without HTTP of its own; `serve` gets each connection."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    try:
+                        serve(connection)
+                    except OSError:
+                        continue  # the client hung up, as it should
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+def said(answer: Response | Failure) -> Response:
+    assert isinstance(answer, Response), answer
+    return answer
+
+
+def failed(answer: Response | Failure) -> Failure:
+    assert isinstance(answer, Failure), answer
+    return answer
+
+
+def test_a_request_and_its_answer() -> None:
+    with serving(lambda asked: Told(201, {"had": asked.body}, {"X-Thing": "y"})) as server:
+        answer = said(
+            send(
+                "POST",
+                server.url + "/v1/x?a=b",
+                headers={"Content-Type": "application/json", "Authorization": "Bearer k"},
+                body=b'{"a": 1}',
+            )
+        )
+    assert (answer.status, answer.text) == (201, '{"had": {"a": 1}}')
+    assert answer.headers["x-thing"] == "y"
+    assert 0 < answer.seconds < 2
+    (asked,) = server.asked
+    assert (asked.method, asked.path, asked.headers["authorization"]) == (
+        "POST",
+        "/v1/x?a=b",
+        "Bearer k",
+    )
+    assert asked.headers["user-agent"] == "wordmill"
+
+
+def test_redirects_are_not_followed() -> None:
+    with serving(lambda _: Told(302, {}, {"Location": "http://127.0.0.1:1/"})) as server:
+        assert said(send("GET", server.url)).status == 302
+    assert len(server.asked) == 1
+
+
+def test_nothing_listens() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as closed:
+        port = closed.getsockname()[1]
+    failure = failed(send("GET", f"http://127.0.0.1:{port}/"))
+    assert failure == Failure("refused", "Connection refused")
+
+
+def test_no_such_host() -> None:
+    assert failed(send("GET", "http://nowhere.invalid/", limits=SOON)).kind == "name"
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "file:///etc/hostname", "http://", "x"])
+def test_other_addresses_are_refused(url: str) -> None:
+    with pytest.raises(ValueError):
+        send("GET", url)
+
+
+def test_a_server_that_says_nothing() -> None:
+    with raw(lambda connection: time.sleep(0.5)) as url:
+        failure = failed(send("GET", url, limits=Limits(first_byte=0.1)))
+    assert failure == Failure("timeout", "nothing after 0.1 s")
+
+
+def test_a_server_that_drips() -> None:
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            connection.sendall(b"X-More: yes\r\n")
+            time.sleep(0.02)
+
+    started = time.monotonic()
+    with raw(drip) as url:
+        failure = failed(send("GET", url, limits=Limits(first_byte=5, total=0.3)))
+    assert failure == Failure("timeout", "nothing after 0.3 s")
+    assert time.monotonic() - started < 1
+
+
+def test_a_body_that_drips() -> None:
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n")
+        while True:
+            connection.sendall(b"x")
+            time.sleep(0.02)
+
+    with raw(drip) as url:
+        assert failed(send("GET", url, limits=Limits(total=0.3))).kind == "timeout"
+
+
+def test_a_body_that_ends_early() -> None:
+    def cut(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+
+    with raw(cut) as url:
+        assert failed(send("GET", url)) == Failure("dropped", "the answer ended 6 bytes early")
+
+
+def test_a_chunked_body_that_ends_early() -> None:
+    def cut(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhal")
+
+    with raw(cut) as url:
+        assert failed(send("GET", url)).kind == "dropped"
+
+
+def test_a_server_that_hangs_up() -> None:
+    with raw(lambda connection: None) as url:
+        assert failed(send("GET", url)).kind == "dropped"
+
+
+def test_a_server_that_speaks_something_else() -> None:
+    def speak(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"220 mail.example ESMTP\r\n")
+
+    with raw(speak) as url:
+        assert failed(send("GET", url)) == Failure("dropped", "220 mail.example ESMTP")
+
+
+def test_an_answer_without_end() -> None:
+    with serving(lambda _: Told(body=b"x" * 200_000)) as server:
+        failure = failed(send("GET", server.url, limits=Limits(reply=100_000)))
+        assert failure == Failure("too_large", "more than 100000 bytes")
+        assert len(said(send("GET", server.url, limits=Limits(reply=200_000))).body) == 200_000
+
+
+@contextmanager
+def tls() -> Iterator[str]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+
+    def serve(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            secured.recv(4096)
+            secured.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+
+    with raw(serve) as url:
+        yield url.replace("http://", "https://")
+
+
+def test_a_certificate_must_be_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tls() as url:
+        assert failed(send("GET", url, limits=SOON)) == Failure("tls", "self-signed certificate")
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+        assert said(send("GET", url, limits=SOON)).text == "hi"
+
+
+def test_https_where_there_is_only_http() -> None:
+    with serving(lambda _: Told()) as server:
+        failure = failed(send("GET", server.url.replace("http:", "https:"), limits=SOON))
+    assert (failure.kind, "WRONG_VERSION" in failure.detail.upper()) == ("tls", True)
+
+
+def test_a_proxy_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda asked: Told(body=asked.path)) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("http://", "http://me:p%40ss@"))
+        answer = said(send("GET", "http://nowhere.invalid/v1/models", limits=SOON))
+        assert answer.text == '"http://nowhere.invalid/v1/models"'
+        (asked,) = proxy.asked
+        assert asked.headers["host"] == "nowhere.invalid"
+        assert asked.headers["proxy-authorization"] == "Basic bWU6cEBzcw=="
+        monkeypatch.setenv("no_proxy", "nowhere.invalid")
+        assert failed(send("GET", "http://nowhere.invalid/", limits=SOON)).kind == "name"
+
+
+def test_a_proxy_that_says_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(asked: Asked) -> Told:
+        return Told(403)
+
+    with serving(refuse) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.removeprefix("http://"))
+        failure = failed(send("GET", "https://nowhere.invalid/", limits=SOON))
+    assert failure == Failure("proxy", "Tunnel connection failed: 403 Forbidden")
+    assert [(asked.method, asked.path) for asked in proxy.asked] == [
+        ("CONNECT", "nowhere.invalid:443")
+    ]
