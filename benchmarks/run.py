@@ -111,6 +111,8 @@ def run(options: Options) -> report.Report:
     contestants.install(taking_part.values())
     runs: list[Run] = []
     figures: list[Figure] = []
+    if "rehearsal" in options.only:
+        figures += rehearsal_figures(options)
     with servers.bare_server() as server, scenarios.fresh_folder() as home:
         if "server" in options.only:
             figures += server_figures(server, options)
@@ -121,8 +123,6 @@ def run(options: Options) -> report.Report:
         if "again" in options.only:
             runs += scenarios.play_again(200 if options.quick else 20_000, server)
     inputs.remove_large()
-    if "rehearsal" in options.only:
-        figures += rehearsal_figures(options)
     return report.Report(
         machine=report.machine(),
         judged=not options.quick,

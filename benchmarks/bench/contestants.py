@@ -142,7 +142,9 @@ def make_home(folder: Path, base_url: str) -> None:
     command = [str(WORDMILL), "models", "add", contract.MODEL, "--provider", "openai"]
     command += ["--base-url", base_url, "--model", contract.MODEL]
     environment = {**os.environ, "WORDMILL_HOME": str(folder)}
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+    added = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if added.returncode:
+        raise RuntimeError(f"`wordmill models add` failed: {added.stderr.strip()}")
 
 
 def prepare(contestant: Contestant, output: Path, home: Path) -> None:

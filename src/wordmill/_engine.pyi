@@ -74,7 +74,7 @@ class Engine:
             records: path of the run's SQLite file, or null for none (nothing durable)
             cache: path of the cache between runs, or null for off
             owner: str
-            lanes: [{name, base_url, model, key (or null), headers {str: str}, concurrency (int, or
+            lanes: [{name, base_url, identity (or null; stands for the URL in keys), model, key (or null), headers {str: str}, concurrency (int, or
                 null for auto), max_concurrency, requests_per_minute, tokens_per_minute,
                 price_input, price_output (money per million tokens), context (tokens or null),
                 fallback (lane name or null), seed (bool: send the salt as `seed`),
@@ -88,7 +88,8 @@ class Engine:
         """Register what many requests have in common; the number that `submit` wants.
 
         path: below the base URL, e.g. "/chat/completions".
-        body: JSON; each string value that is exactly "\\u0000" is a slot. `model` is set by the lane.
+        body: JSON; each string value that is exactly "\\u0000" is a slot. `model` is set by the
+            lane, `seed` too where the lane sends seeds ("seed": null in the body: not here).
         """
     def submit(
         self, shape: int, ids: list[int], texts: list[str], salts: list[int], timeout: float

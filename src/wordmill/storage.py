@@ -21,6 +21,8 @@ from wordmill.errors import StorageError
 class WholeFile:
     """A file in the making: write to `file`, then `commit` or `abort`.
 
+    part: its hidden name until then, to read back what was written and flushed.
+
     As a context manager it commits, and aborts on any exception; an OSError inside becomes a
     StorageError.  then: what is safe and how to go on, the end of that error's sentence.
     """
@@ -28,10 +30,10 @@ class WholeFile:
     def __init__(self, path: Path, then: str = "") -> None:
         """Create the hidden file, and the folders above it. Raises StorageError."""
         self.path, self.then = path, then
-        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self.part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.file: BinaryIO = self._part.open("wb")
+            self.file: BinaryIO = self.part.open("wb")
         except OSError as error:
             raise failure(error, path, then) from error
 
@@ -41,7 +43,7 @@ class WholeFile:
             self.file.flush()
             os.fsync(self.file.fileno())
             self.file.close()
-            self._part.replace(self.path)
+            self.part.replace(self.path)
             sync_folder(self.path.parent)
         except OSError as error:
             self.abort()
@@ -52,7 +54,7 @@ class WholeFile:
         with suppress(OSError):  # closing flushes, which fails again on a full disk
             self.file.close()
         with suppress(OSError):
-            self._part.unlink(missing_ok=True)
+            self.part.unlink(missing_ok=True)
 
     def __enter__(self) -> BinaryIO:
         return self.file

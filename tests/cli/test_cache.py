@@ -3,6 +3,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -110,12 +111,15 @@ def test_the_records_of_unfinished_runs_stay(typed: Cache) -> None:
     assert (unfinished.exists(), finished.exists()) == (True, False)
 
 
-def test_clearing_asks_first(typed: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("answer", "code", "left"), [("n", 130, True), ("y", 0, False)])
+def test_clearing_asks_first(
+    typed: Cache, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, left: bool
+) -> None:
     records = run("a", 2)
-    monkeypatch.setattr("builtins.input", lambda _: "n")
-    refused = typed("clear")
-    assert refused.code == 130
-    assert records.exists()
+    monkeypatch.setattr("sys.stdin", StringIO(f"{answer}\n"))
+    ended = typed("clear")
+    assert (ended.code, records.exists()) == (code, left)
+    assert ended.err.startswith("Forget 2 answers? Asking the same again will cost again. [y/N]: ")
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,30 @@ def test_a_body_from_outside_has_the_key_of_its_shape(serve, drive):
     assert driver.collect(1)[2]["digest"] == one
 
 
+def test_an_identity_stands_for_the_address(serve, drive):
+    first, second = serve(echo), serve(echo)
+    same = {"identity": "rehearsal:"}
+    digests = []
+    for server in (first, second):
+        driver = drive(server.url, records=False, lane=same)
+        driver.engine.submit(driver.shape, [1], ["p"], [1], 1.0)
+        digests.append(driver.collect(1)[1]["digest"])
+    assert digests[0] == digests[1]
+
+
+def test_a_seed_is_sent_where_the_lane_sends_seeds_and_not_where_it_is_null(serve, drive):
+    server = serve(echo)
+    driver = drive(server.url, lane={"seed": True})
+    without = driver.engine.shape("m", CHAT, json.dumps({"messages": [{"role": "user", "content": "\0"}], "seed": None}))
+    driver.engine.submit(driver.shape, [1], ["p"], [41], 1.0)
+    driver.collect(1)
+    driver.engine.submit(without, [2, 3], ["p", "p"], [41, 42], 1.0)
+    two = driver.collect(2)
+    assert server.bodies[0]["seed"] == 41
+    assert all("seed" not in body for body in server.bodies[1:])
+    assert two[2]["digest"] != two[3]["digest"], "the salt tells them apart where no seed does"
+
+
 def test_equal_requests_in_flight_are_sent_once(serve, drive):
     server = serve(lambda number, body: time.sleep(0.2) or echo(number, body))
     driver = drive(server.url)

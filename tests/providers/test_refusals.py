@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from wordmill.providers.dialect import Dialect
-from wordmill.providers.refusals import simpler
+from wordmill.providers.refusals import simpler, spoken
 
 SCHEMA = '{"properties":{"a":{"type":"string"}},"required":["a"],"type":"object"}'
 PLAIN: dict[str, Any] = {
@@ -28,15 +28,32 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("form", ["{}", "HTTP 400: {}", "HTTP 422: {} (invalid_request_error)"])
 @pytest.mark.parametrize("case", CASES, ids=[case["words"][:40] for case in CASES])
-def test_fields_that_are_refused(case: dict[str, Any]) -> None:
+def test_fields_that_are_refused(case: dict[str, Any], form: str) -> None:
+    """As the server says it, and as the engine hands it on."""
     fields = set(case["fields"])
-    found = simpler(Dialect(), PLAIN, None, case["words"])
+    found = simpler(Dialect(), PLAIN, None, form.format(case["words"]))
     assert found is not None
     dialect, what = found
     assert dialect.without == fields
     assert dialect.seed == ("seed" not in fields)
     assert what == ", ".join(f"`{field}`" for field in sorted(fields))
+
+
+def test_what_a_server_said_to_people() -> None:
+    said = [
+        'HTTP 422: {"detail":[{"loc":["body","a"],"msg":"one"},{"msg":"two"}]} (invalid)',
+        '[{"error":{"code":400,"message":"Cannot find field."}}]',
+        "HTTP 400: plain",
+        '{"error": "cut off',
+    ]
+    assert [spoken(detail) for detail in said] == [
+        "one; two",
+        "Cannot find field.",
+        "plain",
+        '{"error": "cut off',
+    ]
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_there_are_eight_wordings_that_ask_for_the_same_thing(recipe: Recipe) ->
     assert len({wording["text"] for wording in wordings}) == 8
     for wording in wordings:
         for asked in ("random descriptors", "one", "paragraph", "vivid"):
-            assert asked in wording["text"], (wording["value"], asked)
+            assert asked in wording["text"].lower(), (wording["value"], asked)
 
 
 def test_every_forbidden_combination_names_values_that_exist(recipe: Recipe) -> None:
@@ -127,7 +127,7 @@ def test_every_forbidden_combination_names_values_that_exist(recipe: Recipe) -> 
 
 def test_no_forbidden_combination_is_drawn(recipe: Recipe, scenarios: list[Row]) -> None:
     rules = list(forbidden(recipe))
-    assert len(rules) == 12
+    assert len(rules) == 11
     for row in scenarios:
         for rule in rules:
             broken = all(key_of(row[axis]) in found for axis, found in rule.items())

@@ -91,11 +91,8 @@ impl Batch {
             seconds: PyList::new(py, outcomes.iter().map(|o| PyFloat::new(py, o.micros as f64 / 1e6)))?.unbind(),
             flags: PyList::new(py, outcomes.iter().map(|o| o.flags))?.unbind(),
             digests: PyList::new(py, outcomes.iter().map(|o| json::hex(&o.key)))?.unbind(),
-            bodies: PyList::new(
-                py,
-                outcomes.iter().map(|o| o.result.as_ref().is_ok_and(|r| r.rich).then(|| PyBytes::new(py, &o.raw))),
-            )?
-            .unbind(),
+            bodies: PyList::new(py, outcomes.iter().map(|o| o.result.as_ref().is_ok_and(|r| r.rich).then(|| PyBytes::new(py, &o.raw))))?
+                .unbind(),
             length: outcomes.len(),
         })
     }

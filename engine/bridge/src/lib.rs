@@ -7,6 +7,11 @@ mod rehearsal;
 
 use pyo3::prelude::*;
 
+/// Records are made by one thread and freed by another: the system's allocator spends a tenth of
+/// the engine's time on that. Python's own memory is not touched.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[pymodule]
 mod _engine {
     #[pymodule_export]

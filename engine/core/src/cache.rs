@@ -44,12 +44,8 @@ impl FileLock {
     /// None when another process holds it.
     pub fn take(records: &str) -> Result<Option<Self>, String> {
         let path = format!("{records}.lock");
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|error| format!("{path}: {error}"))?;
+        let file =
+            std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|error| format!("{path}: {error}"))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(FileLock { _file: file })),
             Err(std::fs::TryLockError::WouldBlock) => Ok(None),
@@ -205,7 +201,10 @@ pub fn stats(path: &str) -> Result<Size, String> {
     }
     let db = Connection::open(path).map_err(words)?;
     db.execute_batch(SCHEMA).map_err(words)?;
-    let mut size = Size { entries: db.query_row("SELECT COUNT(*) FROM entries", [], |row| row.get::<_, i64>(0)).map_err(words)? as u64, ..Size::default() };
+    let mut size = Size {
+        entries: db.query_row("SELECT COUNT(*) FROM entries", [], |row| row.get::<_, i64>(0)).map_err(words)? as u64,
+        ..Size::default()
+    };
     let mut statement = db.prepare("SELECT path, used FROM files").map_err(words)?;
     let files = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).map_err(words)?;
     for file in files {
@@ -240,7 +239,8 @@ pub fn prune(path: &str, older_than: Option<Duration>, larger_than: Option<u64>,
         }
         let Ok(Some(_lock)) = FileLock::take(&path) else { continue };
         let bytes = file_bytes(&path);
-        removed.entries += cache.db.query_row("SELECT COUNT(*) FROM entries WHERE file=?", [number], |row| row.get::<_, i64>(0)).map_err(words)? as u64;
+        removed.entries +=
+            cache.db.query_row("SELECT COUNT(*) FROM entries WHERE file=?", [number], |row| row.get::<_, i64>(0)).map_err(words)? as u64;
         removed.bytes += bytes;
         left = left.saturating_sub(bytes);
         cache.forget_file(number)?;

@@ -30,6 +30,9 @@ pub struct Config {
 pub struct LaneConfig {
     pub name: String,
     pub base_url: String,
+    /// Stands for the base URL in keys, where one model answers at changing addresses.
+    #[serde(default)]
+    pub identity: Option<String>,
     /// The name that the server knows.
     pub model: String,
     #[serde(default)]
@@ -93,6 +96,13 @@ fn default_attempts() -> u32 {
 }
 fn default_max_reply() -> usize {
     16 << 20
+}
+
+impl LaneConfig {
+    /// What keys say about where a request goes.
+    pub fn place(&self) -> &str {
+        self.identity.as_deref().unwrap_or(&self.base_url)
+    }
 }
 
 /// Seconds as a duration; what is not a sane number becomes a day.

@@ -7,7 +7,7 @@
 use crate::budget::{Budget, Verdict};
 use crate::config::{seconds, Config, LaneConfig};
 use crate::http::{Endpoint, Hints};
-use crate::json::Key;
+use crate::json::{Key, KeyMap};
 use crate::limits::{Admission, Ended, Governor};
 use crate::record::{flag, Api, Failure, Job, Kind, Outcome, Reply, Route, Spent};
 use crate::retry::{backoff, Jitter};
@@ -20,7 +20,7 @@ use crossbeam_channel::Sender;
 use hyper::Uri;
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -41,7 +41,8 @@ struct Lane {
     queue: VecDeque<Job>,
     retries: BinaryHeap<Reverse<Retry>>,
     fallback: Option<usize>,
-    targets: HashMap<String, Uri>,
+    /// Addresses of the few paths that are used.
+    targets: Vec<(String, Uri)>,
     waiting_since: Option<Instant>,
 }
 
@@ -74,8 +75,8 @@ type Followers = Vec<Job>;
 struct State {
     lanes: Vec<Lane>,
     budget: Budget,
-    in_flight: HashMap<Key, Followers>,
-    recent: [HashMap<Key, u64>; 2],
+    in_flight: KeyMap<Followers>,
+    recent: [KeyMap<u64>; 2],
     jitter: Jitter,
     retries_made: u64,
     /// Requests that are out.
@@ -108,7 +109,7 @@ impl Dispatcher {
                 queue: VecDeque::new(),
                 retries: BinaryHeap::new(),
                 fallback: lane.fallback.as_ref().and_then(|name| config.position(name)),
-                targets: HashMap::new(),
+                targets: Vec::new(),
                 waiting_since: None,
                 config: lane.clone(),
             });
@@ -127,7 +128,7 @@ impl Dispatcher {
             state: RefCell::new(State {
                 lanes,
                 budget: Budget::new(config.budget, spent),
-                in_flight: HashMap::new(),
+                in_flight: KeyMap::default(),
                 recent: Default::default(),
                 jitter: Jitter::new(u64::from(seed)),
                 retries_made: 0,
@@ -279,7 +280,11 @@ impl Dispatcher {
     fn admit(&self, state: &mut State, index: usize, job: &Job, now: Instant) -> Step {
         let lane = &mut state.lanes[index];
         let fresh = job.attempts + job.throttled == 0;
-        if fresh && !lane.governor.opened() && lane.governor.in_flight() + lane.retries.len() >= lane.governor.limit() && !lane.governor.broken() {
+        if fresh
+            && !lane.governor.opened()
+            && lane.governor.in_flight() + lane.retries.len() >= lane.governor.limit()
+            && !lane.governor.broken()
+        {
             // Those that wait for another try are under way too.
             return Step::Wait;
         }
@@ -335,10 +340,10 @@ impl Dispatcher {
             }
             show(shown, lane, &self.shared, index);
         }
-        let target = match lane.targets.get(&job.route.path) {
-            Some(target) => Ok(target.clone()),
+        let target = match lane.targets.iter().find(|(path, _)| *path == job.route.path) {
+            Some((_, target)) => Ok(target.clone()),
             None => lane.endpoint.target(&job.route.path).inspect(|target| {
-                lane.targets.insert(job.route.path.clone(), target.clone());
+                lane.targets.push((job.route.path.clone(), target.clone()));
             }),
         };
         let this = self.clone();
@@ -448,7 +453,7 @@ impl Dispatcher {
             Err(failure) if self.may_retry(lane, &job, &failure, attempt.shown, now) => {
                 *lock(&self.shared.metrics).retried.entry(failure.kind).or_default() += 1;
                 let tries = job.attempts + job.throttled;
-                let wait = backoff(tries, state.jitter.next()).max(hints.retry_after.unwrap_or_default());
+                let wait = backoff(tries, state.jitter.draw()).max(hints.retry_after.unwrap_or_default());
                 state.retries_made += 1;
                 job.last = Some(failure);
                 self.shared.in_doubt.fetch_sub(1, Ordering::AcqRel);

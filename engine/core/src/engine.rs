@@ -168,7 +168,13 @@ impl Engine {
     pub fn submit(&self, shape: usize, ids: &[u64], texts: &[Option<&str>], salts: &[u64], timeout: Duration) -> Result<usize, String> {
         let shape = self.known(shape)?;
         if texts.len() != ids.len() * shape.slots || salts.len() != ids.len() {
-            return Err(format!("{} requests of {} slots need as many texts and salts: {} and {} came", ids.len(), shape.slots, texts.len(), salts.len()));
+            return Err(format!(
+                "{} requests of {} slots need as many texts and salts: {} and {} came",
+                ids.len(),
+                shape.slots,
+                texts.len(),
+                salts.len()
+            ));
         }
         self.offer(shape.lane, ids.len(), timeout, |n| {
             let own = &texts[n * shape.slots..(n + 1) * shape.slots];
@@ -183,7 +189,15 @@ impl Engine {
     }
 
     /// Offer whole bodies.
-    pub fn submit_bodies(&self, lane: &str, path: &str, ids: &[u64], bodies: &[&[u8]], salts: &[u64], timeout: Duration) -> Result<usize, String> {
+    pub fn submit_bodies(
+        &self,
+        lane: &str,
+        path: &str,
+        ids: &[u64],
+        bodies: &[&[u8]],
+        salts: &[u64],
+        timeout: Duration,
+    ) -> Result<usize, String> {
         let index = self.lane(lane)?;
         if bodies.len() != ids.len() || salts.len() != ids.len() {
             return Err(format!("{} requests, {} bodies and {} salts came", ids.len(), bodies.len(), salts.len()));

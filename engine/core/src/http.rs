@@ -254,8 +254,15 @@ impl Endpoint {
     }
 
     async fn open(&self) -> Result<Connection, Failure> {
-        let refused = |error: &dyn Error| Failure::new(Kind::Connect, words(&format!("cannot connect to {}", self.dial.authority().map_or("?", |a| a.as_str())), error));
-        let late = |_| Failure::new(Kind::Connect, format!("no connection to {} within {} s", self.dial.authority().map_or("?", |a| a.as_str()), self.connect.as_secs_f64()));
+        let refused = |error: &dyn Error| {
+            Failure::new(Kind::Connect, words(&format!("cannot connect to {}", self.dial.authority().map_or("?", |a| a.as_str())), error))
+        };
+        let late = |_| {
+            Failure::new(
+                Kind::Connect,
+                format!("no connection to {} within {} s", self.dial.authority().map_or("?", |a| a.as_str()), self.connect.as_secs_f64()),
+            )
+        };
         match &self.connector {
             Connector::Plain(connector) => {
                 let io = timeout(self.connect, connector.clone().call(self.dial.clone())).await.map_err(late)?.map_err(|e| refused(&e))?;
@@ -306,11 +313,12 @@ fn hints(headers: &HeaderMap) -> Hints {
         return Hints::default();
     }
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let exhausted = [("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"), ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens")]
-        .iter()
-        .filter(|(left, _)| text(left).is_some_and(|left| left.trim() == "0"))
-        .filter_map(|(_, reset)| retry::reset(text(reset)?))
-        .max();
+    let exhausted =
+        [("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"), ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens")]
+            .iter()
+            .filter(|(left, _)| text(left).is_some_and(|left| left.trim() == "0"))
+            .filter_map(|(_, reset)| retry::reset(text(reset)?))
+            .max();
     Hints { retry_after: retry::retry_after(text("retry-after-ms"), text("retry-after"), SystemTime::now()), exhausted }
 }
 

@@ -79,9 +79,8 @@ pub struct Metrics {
 
 impl Metrics {
     pub fn to_json(&self) -> Value {
-        let by_kind = |counts: &BTreeMap<Kind, u64>| {
-            Value::Object(counts.iter().map(|(kind, n)| (kind.word().to_string(), json!(n))).collect())
-        };
+        let by_kind =
+            |counts: &BTreeMap<Kind, u64>| Value::Object(counts.iter().map(|(kind, n)| (kind.word().to_string(), json!(n))).collect());
         let mut lanes = Map::new();
         for (name, lane) in &self.lanes {
             lanes.insert(

@@ -133,10 +133,9 @@ fn general(api: Api, body: &[u8], sent: usize) -> Result<Reply, Failure> {
 fn text_of(content: Option<&Value>) -> String {
     match content {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(parts)) => parts
-            .iter()
-            .filter_map(|part| part.as_str().or_else(|| part.get("text").and_then(Value::as_str)))
-            .collect(),
+        Some(Value::Array(parts)) => {
+            parts.iter().filter_map(|part| part.as_str().or_else(|| part.get("text").and_then(Value::as_str))).collect()
+        }
         _ => String::new(),
     }
 }
@@ -263,7 +262,8 @@ mod tests {
 
     #[test]
     fn a_plain_reply() {
-        let reply = ok(r#"{"choices":[{"message":{"content":"Yes."},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#);
+        let reply =
+            ok(r#"{"choices":[{"message":{"content":"Yes."},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#);
         assert_eq!((reply.text.as_str(), reply.finish.as_deref()), ("Yes.", Some("stop")));
         assert_eq!((reply.input_tokens, reply.output_tokens, reply.estimated), (3, 2, false));
     }

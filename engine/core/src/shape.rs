@@ -1,8 +1,10 @@
 //! Request bodies: what many requests share is written once, the rest is filled in.
 
-use crate::json::{self, Key};
+use crate::json::{self, Fields, Key};
 use crate::record::{Api, Route};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Marks a place that each request fills with a text of its own.
@@ -29,9 +31,9 @@ enum Piece {
 }
 
 /// What stands before the body in every key: who asks, and where.
-pub fn key_prefix(owner: &str, base_url: &str, path: &str) -> blake3::Hasher {
+pub fn key_prefix(owner: &str, place: &str, path: &str) -> blake3::Hasher {
     let mut hasher = blake3::Hasher::new();
-    for part in [owner, base_url, path] {
+    for part in [owner, place, path] {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
@@ -53,6 +55,7 @@ impl Shape {
         let mut fields = object(body.as_bytes())?;
         fields.insert("model".into(), Value::String(lane.model.clone()));
         let sends_seed = lane.seed && !fields.contains_key("seed");
+        no_null_seed(&mut fields);
         if sends_seed {
             fields.insert("seed".into(), Value::String(SEED.into()));
         }
@@ -68,7 +71,7 @@ impl Shape {
             pieces,
             sends_seed,
             bound,
-            hasher: key_prefix(owner, &lane.base_url, path),
+            hasher: key_prefix(owner, lane.place(), path),
         })
     }
 
@@ -91,20 +94,46 @@ impl Shape {
 
 /// A whole body that came from outside: canonical form, key, bound.
 pub fn whole(owner: &str, lane: &crate::config::LaneConfig, path: &str, body: &[u8], salt: u64) -> Result<(Vec<u8>, Key, u64), String> {
-    let mut fields = object(body)?;
-    fields.insert("model".into(), Value::String(lane.model.clone()));
-    for name in TRANSPORT {
-        fields.shift_remove(name);
-    }
-    let sends_seed = lane.seed && salt != 0 && !fields.contains_key("seed");
+    let fields: Fields = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let number = |name: &str| fields.get(name).and_then(|value| value.get().parse().ok());
+    let bound = bound_of(number, lane.context);
+    let seed = fields.get("seed").map(RawValue::get);
+    let sends_seed = lane.seed && salt != 0 && seed.is_none();
+    let no_seed = seed == Some("null");
+    // What the lane decides stands among the others without a value of its own.
+    let mut written: Vec<(Cow<str>, Option<&RawValue>)> = fields
+        .sorted()
+        .0
+        .into_iter()
+        .filter(|(name, _)| name != "model" && !TRANSPORT.contains(&name.as_ref()) && !(no_seed && name == "seed"))
+        .map(|(name, value)| (name, Some(value)))
+        .collect();
+    written.push(("model".into(), None));
     if sends_seed {
-        fields.insert("seed".into(), Value::from(salt));
+        written.push(("seed".into(), None));
     }
-    let bound = answer_bound(&fields, lane.context);
+    written.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
     let mut text = Vec::with_capacity(body.len() + 32);
-    json::write_canonical(&Value::Object(fields), &mut text);
-    let key = finish_key(key_prefix(owner, &lane.base_url, path), if sends_seed { 0 } else { salt }, &text);
+    for (index, (name, value)) in written.into_iter().enumerate() {
+        text.push(if index == 0 { b'{' } else { b',' });
+        json::write_string(&name, &mut text);
+        text.push(b':');
+        match value {
+            Some(value) => json::write_raw(value, &mut text)?,
+            None if name == "seed" => text.extend_from_slice(salt.to_string().as_bytes()),
+            None => json::write_string(&lane.model, &mut text),
+        }
+    }
+    text.push(b'}');
+    let key = finish_key(key_prefix(owner, lane.place(), path), if sends_seed { 0 } else { salt }, &text);
     Ok((text, key, bound))
+}
+
+/// `"seed": null` asks for no seed although the lane sends them: some servers refuse the field.
+fn no_null_seed(fields: &mut Map<String, Value>) {
+    if fields.get("seed").is_some_and(Value::is_null) {
+        fields.shift_remove("seed");
+    }
 }
 
 /// The body for another lane's model.
@@ -137,12 +166,13 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, String> {
 
 /// Most tokens that all the answers to this body can have; without a limit in the body, the context.
 fn answer_bound(fields: &Map<String, Value>, context: Option<u64>) -> u64 {
-    let one = ["max_completion_tokens", "max_tokens", "max_output_tokens"]
-        .iter()
-        .find_map(|name| fields.get(*name).and_then(Value::as_u64))
-        .or(context)
-        .unwrap_or(DEFAULT_BOUND);
-    one.saturating_mul(fields.get("n").and_then(Value::as_u64).unwrap_or(1).max(1))
+    bound_of(|name| fields.get(name).and_then(Value::as_u64), context)
+}
+
+fn bound_of(number: impl Fn(&str) -> Option<u64>, context: Option<u64>) -> u64 {
+    let one =
+        ["max_completion_tokens", "max_tokens", "max_output_tokens"].into_iter().find_map(&number).or(context).unwrap_or(DEFAULT_BOUND);
+    one.saturating_mul(number("n").unwrap_or(1).max(1))
 }
 
 /// For bodies that say nothing about their answer's length.

@@ -185,7 +185,8 @@ impl Records {
             })
             .map_err(|e| e.to_string())?;
         let Some((api, lane, flags, attempts, micros, sent, money, body)) = row else { return Ok(None) };
-        let api = [Api::Chat, Api::Completion, Api::Embedding, Api::Other].into_iter().find(|known| *known as i64 == api).unwrap_or(Api::Other);
+        let api =
+            [Api::Chat, Api::Completion, Api::Embedding, Api::Other].into_iter().find(|known| *known as i64 == api).unwrap_or(Api::Other);
         // What was once understood is understood again, unless the rules have changed: then it is asked again.
         let Ok(reply) = reply::read(api, &body, sent as usize) else { return Ok(None) };
         let lane = self.names.iter().find(|(number, _)| *number == lane).map(|(_, name)| name.clone()).unwrap_or_default();
@@ -208,7 +209,8 @@ impl Records {
 
     /// Stored rows from `low` up to but without `high`, in order.
     pub fn rows(&self, low: i64, high: i64) -> Result<Vec<(i64, Vec<u8>)>, String> {
-        let mut statement = self.db.prepare_cached("SELECT row, value FROM rows WHERE row>=? AND row<? ORDER BY row").map_err(|e| e.to_string())?;
+        let mut statement =
+            self.db.prepare_cached("SELECT row, value FROM rows WHERE row>=? AND row<? ORDER BY row").map_err(|e| e.to_string())?;
         let rows = statement.query_map([low, high], |row| Ok((row.get(0)?, row.get(1)?))).map_err(|e| e.to_string())?;
         rows.collect::<rusqlite::Result<_>>().map_err(|e| e.to_string())
     }

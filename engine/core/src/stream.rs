@@ -321,7 +321,8 @@ mod tests {
     #[test]
     fn tool_calls_are_put_together() {
         let a = br#"data: {"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c1","function":{"name":"add","arguments":"{\"a\""}}]}}]}"#;
-        let b = br#"data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":":1}"}}]},"finish_reason":"tool_calls"}]}"#;
+        let b =
+            br#"data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":":1}"}}]},"finish_reason":"tool_calls"}]}"#;
         let body = collect(&[a, b"\n\n", b, b"\n\n"]).0.unwrap();
         assert_eq!(body["choices"][0]["message"]["tool_calls"][0]["function"], json!({"name": "add", "arguments": "{\"a\":1}"}));
     }

@@ -15,7 +15,12 @@ pub enum Order {
     /// An outcome, how its body is read, and how many bytes its request had.
     Record(Box<Outcome>, Api, usize),
     /// The answer of request `source` for another one that asked the same.
-    Copy { source: u64, outcome: Box<Outcome>, api: Api, sent: usize },
+    Copy {
+        source: u64,
+        outcome: Box<Outcome>,
+        api: Api,
+        sent: usize,
+    },
     Rows(Vec<(i64, Vec<u8>)>),
     DropRows(i64, i64),
     /// Answer when all before it is durable.
@@ -24,9 +29,11 @@ pub enum Order {
 }
 
 const MOST: usize = 4096;
-/// Wait this long for more before a small batch is committed.
-const LINGER: Duration = Duration::from_millis(2);
-const SMALL: usize = 256;
+/// Wait this long for more before a small batch is committed, in naps: a thread that waits for the
+/// next record would have to be woken, by a system call, for each of them.
+const LINGER: Duration = Duration::from_millis(4);
+const NAP: Duration = Duration::from_micros(400);
+const SMALL: usize = 512;
 /// The cache learns of new replies at least this often.
 const INDEX_EVERY: Duration = Duration::from_secs(2);
 
@@ -103,13 +110,11 @@ impl Writer {
                 Err(_) => {
                     // Nothing else is under way, or the batch is worth a commit: do not wait.
                     let under_way = self.shared.in_doubt.load(Ordering::Acquire) + self.shared.found.load(Ordering::Acquire);
-                    if batch.outcomes.len() >= SMALL || under_way <= batch.outcomes.len() {
+                    if batch.outcomes.len() >= SMALL || under_way <= batch.outcomes.len() || Instant::now() >= until {
                         return;
                     }
-                    match self.orders.recv_deadline(until) {
-                        Ok(order) => order,
-                        Err(_) => return,
-                    }
+                    std::thread::sleep(NAP);
+                    continue;
                 }
             };
             self.take(order, batch);
@@ -170,7 +175,8 @@ impl Writer {
             self.shared.found.fetch_sub(found, Ordering::AcqRel);
         }
         let shared = &self.shared;
-        let (streams, plain): (Vec<_>, Vec<_>) = batch.outcomes.drain(..).map(|(outcome, _, _)| outcome).partition(|outcome| outcome.stream.is_some());
+        let (streams, plain): (Vec<_>, Vec<_>) =
+            batch.outcomes.drain(..).map(|(outcome, _, _)| outcome).partition(|outcome| outcome.stream.is_some());
         for mut outcome in streams {
             if let Some(feed) = outcome.stream.take() {
                 feed.end(outcome);
@@ -204,4 +210,3 @@ impl Writer {
         }
     }
 }
-

@@ -4,11 +4,11 @@
 //! that the answer was not right. A first pass over a text marks what it may ask for; only what is
 //! marked is then looked at closely (`forms`).
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
+use crate::cache::Cache;
 use crate::forms;
 use crate::marks::{self, mark};
-use crate::random;
 use crate::request::{Message, Role};
 
 /// Topics that are kept, at most.
@@ -30,7 +30,7 @@ pub(crate) struct Form {
     pub(crate) score: Option<(i64, i64)>,
     /// Nothing but the score.
     pub(crate) bare: bool,
-    pub(crate) length: Option<Length>,
+    pub(crate) length: Length,
     /// JSON is asked for.
     pub(crate) json: Option<Json>,
 }
@@ -42,13 +42,16 @@ pub(crate) struct List {
     pub(crate) items: Option<usize>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Length {
-    Words(usize),
-    Sentences(usize),
-    Paragraphs(usize),
-    Title,
-    Short,
+/// How long an answer is to be; all empty where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Length {
+    pub(crate) words: Option<usize>,
+    pub(crate) sentences: Option<usize>,
+    pub(crate) paragraphs: Option<usize>,
+    /// The numbers are for each part of the answer.
+    pub(crate) each: bool,
+    pub(crate) title: bool,
+    pub(crate) short: bool,
 }
 
 /// JSON as a prompt asks for it.
@@ -77,7 +80,9 @@ impl Form {
             (self.score, self.bare) = (other.score, other.bare);
         }
         self.list = self.list.or(other.list);
-        self.length = self.length.or(other.length);
+        if self.length == Length::default() {
+            self.length = other.length;
+        }
         if matches!(self.json, None | Some(Json::Any)) && other.json.is_some() {
             self.json.clone_from(&other.json);
         }
@@ -97,9 +102,8 @@ pub(crate) struct Brief<'a> {
 }
 
 impl<'a> Brief<'a> {
-    /// Reads a conversation. `known` gives the form of a text that comes often, such as a system
-    /// message, from its hash and how to read it.
-    pub(crate) fn read(messages: &'a [Message<'a>], known: impl Fn(u64, &dyn Fn() -> Form) -> Cow<'static, Form>) -> Self {
+    /// Reads a conversation. The forms of system messages are kept in `known`, because they come often.
+    pub(crate) fn read(messages: &'a [Message<'a>], known: &Cache<Form>) -> Self {
         let mut brief = Self { form: Form::default(), topics: Vec::new() };
         let mut bloom = 0;
         let mut again = true;
@@ -121,7 +125,7 @@ impl<'a> Brief<'a> {
         }
         for message in messages.iter().rev().filter(|message| matches!(message.role, Role::System | Role::Developer)) {
             let text = &*message.content.0;
-            let form = known(random::hash(0, text.as_bytes()), &|| forms::read(text, scan(text, &mut 0).marks));
+            let form: Arc<Form> = known.get(text, || forms::read(text, scan(text, &mut 0).marks));
             brief.form.or(&form);
             if brief.topics.len() < FEW_TOPICS {
                 brief.topics.extend(scan(text, &mut bloom).topics);
@@ -150,7 +154,9 @@ fn scan<'a>(text: &'a str, bloom: &mut u64) -> Scan<'a> {
             let marks = marks::of(hash);
             found.marks |= marks;
             let word = &text[start..at];
-            if marks == 0 && (SHORTEST_TOPIC..=LONGEST_TOPIC).contains(&length) && found.topics.len() < MOST_TOPICS && is_topic(word, opens) {
+            // A word before a colon is the label of something.
+            let fits = (SHORTEST_TOPIC..=LONGEST_TOPIC).contains(&length) && bytes.get(at) != Some(&b':');
+            if marks == 0 && fits && found.topics.len() < MOST_TOPICS && is_topic(word, opens) {
                 let bit = 1 << (hash >> 26);
                 if *bloom & bit == 0 {
                     *bloom |= bit;
@@ -187,13 +193,11 @@ fn is_topic(word: &str, opens: bool) -> bool {
 mod tests {
     use super::*;
     use crate::request::Text;
+    use std::borrow::Cow;
 
     fn brief(turns: &[(Role, &str)]) -> (Form, Vec<String>) {
-        let messages: Vec<_> = turns
-            .iter()
-            .map(|&(role, text)| Message { role, content: Text(Cow::Owned(text.to_owned())) })
-            .collect();
-        let brief = Brief::read(&messages, |_, read| Cow::Owned(read()));
+        let messages: Vec<_> = turns.iter().map(|&(role, text)| Message { role, content: Text(Cow::Owned(text.to_owned())) }).collect();
+        let brief = Brief::read(&messages, &Cache::default());
         (brief.form, brief.topics.iter().map(|&word| word.to_owned()).collect())
     }
 
@@ -222,6 +226,6 @@ mod tests {
         let system = (Role::System, "Answer in one sentence. Use the headings PROBLEM and REMEDY.");
         let (form, _) = brief(&[system, (Role::User, "Why? Three sentences, please.")]);
         assert_eq!(form.headings, ["PROBLEM", "REMEDY"]);
-        assert_eq!(form.length, Some(Length::Sentences(3)));
+        assert_eq!(form.length.sentences, Some(3));
     }
 }

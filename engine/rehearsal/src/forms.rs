@@ -12,6 +12,8 @@ use crate::terms::{self, Sentence};
 const NEAR: usize = 400;
 /// A pair of numbers this far behind a word such as "scale" belongs to it.
 const SCORE_REACH: usize = 90;
+/// `each` this near behind an amount makes it one of every part.
+const EACH_REACH: usize = 24;
 const LARGEST_SCORE: i64 = 1000;
 const MOST_ITEMS: usize = 50;
 
@@ -48,9 +50,26 @@ pub(crate) fn read(text: &str, marks: u16) -> Form {
 fn choices(text: &str, lower: &str) -> Vec<String> {
     /// Phrases behind which the choices stand, perhaps after a few words and a colon.
     const OPENINGS: &[&str] = &[
-        "exactly one of", "only one of", "with one of", "choose one of", "pick one of", "select one of", "one of the following",
-        "one of these", "one of:", "either of", "choose from", "choose between", "pick from", "options:", "options are", "choices:",
-        "choices are", "choose exactly one", "pick exactly one", "select exactly one",
+        "exactly one of",
+        "only one of",
+        "with one of",
+        "choose one of",
+        "pick one of",
+        "select one of",
+        "one of the following",
+        "one of these",
+        "one of:",
+        "either of",
+        "choose from",
+        "choose between",
+        "pick from",
+        "options:",
+        "options are",
+        "choices:",
+        "choices are",
+        "choose exactly one",
+        "pick exactly one",
+        "select exactly one",
     ];
     let mut openings: Vec<_> = OPENINGS.iter().filter_map(|phrase| lower.rfind(phrase).map(|at| at + phrase.len())).collect();
     openings.sort_unstable_by(|one, other| other.cmp(one));
@@ -71,30 +90,25 @@ fn choices(text: &str, lower: &str) -> Vec<String> {
 
 /// `under the heading X`, `with the sections "A" and "B"`, `in this format:` and lines `X:` below.
 fn headings(text: &str, lower: &str) -> Vec<String> {
-    const OPENINGS: &[&str] = &[
-        "heading", "section", "headed", "titled", "labelled", "labeled", "header", " labels", " parts", "format", "structure",
-        "template", "layout",
-    ];
+    const OPENINGS: &[&str] = &["heading", "section", "headed", "titled", "labelled", "labeled", "header", " labels", " parts"];
     /// Only lines of their own are headings here, no words within a sentence.
     const LAYOUTS: &[&str] = &["format", "structure", "template", "layout"];
-    let mut found: Vec<(usize, String)> = Vec::new();
-    let mut first = text.len();
-    for phrase in OPENINGS {
-        for (at, _) in lower.match_indices(phrase) {
-            let after = at + phrase.len();
-            first = first.min(after);
-            if !LAYOUTS.contains(phrase) {
-                let end = after + terms::sentence_end(&text[after..]);
-                // A list may begin before its word: "CONSIDERATIONS and ACTION sections".
-                let start = terms::sentence_start(&text[..at]);
-                let sentence = Sentence { text, start: after, end };
-                let terms = sentence.terms();
-                found.extend(if terms.is_empty() { Sentence { text, start, end: at }.shouted() } else { terms });
-            }
+    let places = |phrases: &'static [&str]| {
+        phrases.iter().flat_map(|phrase| lower.match_indices(phrase)).map(|(at, phrase)| (at, at + phrase.len()))
+    };
+    // Lines below an order that ends with a colon say it best; the last order counts.
+    let mut orders: Vec<_> = places(OPENINGS).chain(places(LAYOUTS)).map(|(_, end)| end).collect();
+    orders.sort_unstable_by(|one, other| other.cmp(one));
+    let below = orders.into_iter().filter(|&end| terms::ends_with_colon(&text[end..])).map(|end| terms::heading_lines(text, end));
+    let mut found = below.into_iter().find(|lines| !lines.is_empty()).unwrap_or_default();
+    if found.is_empty() {
+        for (at, after) in places(OPENINGS) {
+            let end = after + terms::sentence_end(&text[after..]);
+            let terms = Sentence { text, start: after, end }.terms();
+            // A list may stand before its word: "CONSIDERATIONS and ACTION sections".
+            let start = terms::sentence_start(&text[..at]);
+            found.extend(if terms.is_empty() { Sentence { text, start, end: at }.shouted() } else { terms });
         }
-    }
-    if found.is_empty() && first < text.len() {
-        found = terms::heading_lines(text, first);
     }
     found.sort_by_key(|(at, _)| *at);
     let mut headings: Vec<String> = Vec::new();
@@ -131,60 +145,90 @@ fn list(lower: &str) -> Option<List> {
 /// `from 0 to 4`, `between 1 and 10`, `1-5`, `out of 10` behind a word such as "scale".
 fn score(lower: &str) -> Option<(i64, i64)> {
     const OPENINGS: &[&str] = &["score", "rate", "rating", "scale", "grade", "number", "digit", "integer"];
-    OPENINGS.iter().flat_map(|word| lower.match_indices(word)).find_map(|(at, _)| {
-        let end = lower.len().min(at + SCORE_REACH);
-        let end = (end..=lower.len()).find(|&end| lower.is_char_boundary(end))?;
-        terms::range(&lower[at..end])
-    }).filter(|&(low, high)| low < high && (-LARGEST_SCORE..=LARGEST_SCORE).contains(&low) && high <= LARGEST_SCORE)
+    OPENINGS
+        .iter()
+        .flat_map(|word| lower.match_indices(word))
+        .find_map(|(at, _)| {
+            let end = lower.len().min(at + SCORE_REACH);
+            let end = (end..=lower.len()).find(|&end| lower.is_char_boundary(end))?;
+            terms::range(&lower[at..end])
+        })
+        .filter(|&(low, high)| low < high && (-LARGEST_SCORE..=LARGEST_SCORE).contains(&low) && high <= LARGEST_SCORE)
 }
 
 fn only_number(lower: &str) -> bool {
     const PHRASES: &[&str] = &[
-        "only the number", "just the number", "only a number", "just a number", "a single number", "number only", "with a number",
-        "only with the number", "a single digit", "one digit", "a single integer", "only an integer", "an integer only",
-        "only the score", "just the score", "with the number", "only the digit", "number and nothing else",
+        "only the number",
+        "just the number",
+        "only a number",
+        "just a number",
+        "a single number",
+        "number only",
+        "with a number",
+        "only with the number",
+        "a single digit",
+        "one digit",
+        "a single integer",
+        "only an integer",
+        "an integer only",
+        "only the score",
+        "just the score",
+        "with the number",
+        "only the digit",
+        "number and nothing else",
     ];
     PHRASES.iter().any(|phrase| lower.contains(phrase))
 }
 
 /// `in two sentences`, `about 200 words`, `one word`, `a title`, `short`.
-fn length(lower: &str) -> Option<Length> {
-    type Unit = (&'static str, fn(usize) -> Length);
-    const UNITS: &[Unit] = &[("sentence", Length::Sentences), ("paragraph", Length::Paragraphs), ("word", Length::Words)];
+fn length(lower: &str) -> Length {
     const TITLES: &[&str] = &["a title", "the title", "a headline", "title for", "headline for", "as a title", "a short title"];
     const SHORT: &[&str] = &["short", "brief", "concise"];
-    for (unit, length) in UNITS {
-        for (at, _) in lower.match_indices(unit) {
-            let counts: Vec<_> = terms::last_words(&lower[..at]).take(3).map_while(|word| {
-                // "2 to 3", "two or three", "a single", "80-120"
-                terms::count(word).map(Some).or_else(|| matches!(word, "to" | "or" | "and" | "single" | "short" | "full").then_some(None))
-            }).flatten().collect();
-            let limit = matches!(*unit, "word") && !counts.is_empty() && terms::last_words(&lower[..at]).nth(counts.len()).is_some_and(|word| matches!(word, "under" | "most" | "than" | "within"));
-            if let (Some(&high), Some(&low)) = (counts.first(), counts.last()) {
-                let middle = low.midpoint(high);
-                return Some(length(if limit { middle * 3 / 4 } else { middle }.max(1)));
-            }
+    let mut length = Length::default();
+    for (unit, count) in [("word", &mut length.words), ("sentence", &mut length.sentences), ("paragraph", &mut length.paragraphs)] {
+        let found = lower.match_indices(unit).find_map(|(at, _)| Some((at, amount(&lower[..at], unit)?)));
+        if let Some((at, amount)) = found {
+            *count = Some(amount);
+            length.each |= lower.as_bytes()[at..].windows(4).take(EACH_REACH).any(|word| word == b"each");
         }
     }
-    let near = |at: usize| at < NEAR || lower.len() - at < NEAR;
-    let says = |phrases: &[&str]| phrases.iter().any(|phrase| lower.match_indices(phrase).any(|(at, _)| near(at)));
-    if says(TITLES) {
-        Some(Length::Title)
-    } else {
-        says(SHORT).then_some(Length::Short)
+    if length == Length::default() {
+        let near = |at: usize| at < NEAR || lower.len() - at < NEAR;
+        let says = |phrases: &[&str]| phrases.iter().any(|phrase| lower.match_indices(phrase).any(|(at, _)| near(at)));
+        length.title = says(TITLES);
+        length.short = !length.title && says(SHORT);
     }
+    length
+}
+
+/// How many, from the words before a unit: `two`, `80 to 120`, `a single vivid`. The middle of a
+/// range, and less than a limit.
+fn amount(before: &str, unit: &str) -> Option<usize> {
+    let loose = unit != "word";
+    let words: Vec<&str> = terms::last_words(before.split_inclusive(['.', '\n']).next_back().unwrap_or(before)).take(5).collect();
+    let number = |word: &str| terms::count(word).or_else(|| (loose && word == "a").then_some(1));
+    // Adjectives may stand before a sentence or a paragraph, nothing before words.
+    let first = words.iter().position(|word| number(word).is_some()).filter(|&first| first == 0 || loose && first <= 3)?;
+    let high = number(words[first])?;
+    let joined = words.get(first + 1).is_some_and(|word| matches!(*word, "to" | "or" | "and"));
+    let low = words.get(first + if joined { 2 } else { 1 }).and_then(|word| terms::count(word)).filter(|&low| low <= high);
+    let limit = words.get(first + 1).is_some_and(|word| matches!(*word, "under" | "most" | "than" | "within"));
+    let middle = low.unwrap_or(high).midpoint(high);
+    Some(if limit && !loose { (middle * 3 / 4).max(1) } else { middle })
 }
 
 /// A schema or an example inside the prompt, or the keys it names.
 fn json(text: &str, lower: &str) -> Option<Json> {
     if let Some(found) = terms::objects(text).last() {
         let schema = ["properties", "type", "$ref", "anyOf", "oneOf", "allOf", "enum"];
-        let is_schema = schema.iter().any(|key| found.value.get(key).is_some_and(|value| match *key {
-            "type" => value.is_array() || value.as_str().is_some_and(|name| TYPES.contains(&name)),
-            "anyOf" | "oneOf" | "allOf" | "enum" => value.is_array(),
-            "$ref" => value.is_string(),
-            _ => value.is_object(),
-        }));
+        let is_schema = schema.iter().any(|key| {
+            found.value.get(key).is_some_and(|value| match *key {
+                "type" => value.is_array() || value.as_str().is_some_and(|name| TYPES.contains(&name)),
+                "anyOf" | "oneOf" | "allOf" | "enum" => value.is_array(),
+                "$ref" => value.is_string(),
+                _ => value.is_object(),
+            })
+        });
         return Some(if is_schema { Json::Schema(found.text.to_owned()) } else { Json::Example(found.text.to_owned()) });
     }
     for phrase in ["with the keys", "with keys", "the keys", "with the fields", "with fields", "the fields", "keys:", "fields:"] {
@@ -249,6 +293,9 @@ mod tests {
         ] {
             assert_eq!(all(text).headings, ["CONSIDERATIONS:", "ACTION:"], "{text}");
         }
+        // An order below a long text counts, whatever the text speaks of.
+        let below = "The section \"A, B\" was titled NO ENTRY.\n\nWrite the answer under these headings, each on a line of its own, in this order:\n\nCONSIDERATIONS:\nACTION:";
+        assert_eq!(all(below).headings, ["CONSIDERATIONS:", "ACTION:"]);
         assert_eq!(all("Use this template:\n## Overview\n## Open questions\n").headings, ["## Overview", "## Open questions"]);
         assert_eq!(all("Write it with the headings Overview, Open questions and Risks.").headings, ["Overview", "Open questions", "Risks"]);
         assert_eq!(all("Use headings: `## Cause` and `## Cure`.").headings, ["## Cause", "## Cure"]);
@@ -271,30 +318,47 @@ mod tests {
         assert_eq!(all("Score it out of 20.").score, Some((0, 20)));
         assert_eq!(all("The rate rose from 9 to 5 today.").score, None);
         assert!(all("Rate from 1 to 5. Answer with a single number.").bare);
+    }
 
-        let length = |text| all(text).length;
-        assert_eq!(length("Say it in one sentence."), Some(Length::Sentences(1)));
-        assert_eq!(length("Two or three sentences."), Some(Length::Sentences(2)));
-        assert_eq!(length("Write about 200 words."), Some(Length::Words(200)));
-        assert_eq!(length("Use 80-120 words."), Some(Length::Words(100)));
-        assert_eq!(length("In at most 40 words."), Some(Length::Words(30)));
-        assert_eq!(length("Answer with one word."), Some(Length::Words(1)));
-        assert_eq!(length("A single word."), Some(Length::Words(1)));
-        assert_eq!(length("Write a vivid paragraph."), None);
-        assert_eq!(length("Write one vivid paragraph."), None);
-        assert_eq!(length("Three paragraphs."), Some(Length::Paragraphs(3)));
-        assert_eq!(length("Give it a title."), Some(Length::Title));
-        assert_eq!(length("Keep it short."), Some(Length::Short));
-        assert_eq!(length("Other words matter."), None);
+    #[test]
+    fn lengths_are_found() {
+        let words = |text| all(text).length.words;
+        assert_eq!(words("Write about 200 words."), Some(200));
+        assert_eq!(words("Use 80-120 words."), Some(100));
+        assert_eq!(words("In at most 40 words."), Some(30));
+        assert_eq!(words("Answer with one word."), Some(1));
+        assert_eq!(words("A single word."), Some(1));
+        assert_eq!(words("In 2024. Words of wisdom"), None);
+        let sentences = |text| all(text).length.sentences;
+        assert_eq!(sentences("Say it in one sentence."), Some(1));
+        assert_eq!(sentences("Two or three sentences."), Some(2));
+        assert_eq!(sentences("A sentence, please."), Some(1));
+        let paragraphs = |text| all(text).length.paragraphs;
+        assert_eq!(paragraphs("Write one vivid, specific paragraph."), Some(1));
+        assert_eq!(paragraphs("Three paragraphs."), Some(3));
+        assert!(all("Give it a title.").length.title);
+        assert!(all("Keep it short.").length.short);
+        assert_eq!(all("Other words matter.").length, Length::default());
+
+        let both = all("Write one paragraph of 120 to 180 words and nothing else: no title, no list, no remarks.");
+        assert_eq!((both.length.paragraphs, both.length.words, both.length.title, both.list), (Some(1), Some(150), false, None));
+        let each = all("Be concrete, in plain words, with 80 to 150 words\nfor each of the two.");
+        assert_eq!((each.length.words, each.length.each), (Some(115), true));
     }
 
     #[test]
     fn json_is_found_with_its_schema_example_or_keys() {
         let schema = r#"{"type": "object", "properties": {"a": {"type": "integer"}}}"#;
-        assert_eq!(all(&format!("Answer as JSON that follows this schema: {schema} and nothing else.")).json, Some(Json::Schema(schema.into())));
+        assert_eq!(
+            all(&format!("Answer as JSON that follows this schema: {schema} and nothing else.")).json,
+            Some(Json::Schema(schema.into()))
+        );
         let example = r#"{"type": "bug", "level": 3}"#;
         assert_eq!(all(&format!("JSON like {example}")).json, Some(Json::Example(example.into())));
-        assert_eq!(all("A JSON object with the keys name, age and \"home town\".").json, Some(Json::Keys(vec!["name".into(), "age".into(), "home town".into()])));
+        assert_eq!(
+            all("A JSON object with the keys name, age and \"home town\".").json,
+            Some(Json::Keys(vec!["name".into(), "age".into(), "home town".into()]))
+        );
         assert_eq!(all("Answer in JSON.").json, Some(Json::Any));
         assert_eq!(all("Is JSON hard?").json, None);
     }

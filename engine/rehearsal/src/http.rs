@@ -107,14 +107,8 @@ fn head(input: &[u8]) -> Result<Option<Head>, Unreadable> {
         _ => Method::Other,
     };
     let path = request.path.unwrap_or("/").split(['?', '#']).next().unwrap_or("/").to_owned();
-    let mut head = Head {
-        method,
-        path,
-        keep_alive: request.version == Some(1),
-        expects_continue: false,
-        framing: Framing::Length(0),
-        length,
-    };
+    let mut head =
+        Head { method, path, keep_alive: request.version == Some(1), expects_continue: false, framing: Framing::Length(0), length };
     let bad = |message: &str| Err((Status::BAD_REQUEST, message.to_owned()));
     let mut counted = None;
     for header in request.headers.iter() {
@@ -226,8 +220,7 @@ struct Connection {
 
 /// Answers the requests of one connection until either side ends it.
 pub(crate) async fn serve(stream: TcpStream, service: &impl Service) -> io::Result<()> {
-    let mut connection =
-        Connection { stream, input: Vec::with_capacity(BUFFER), start: 0, output: Vec::with_capacity(BUFFER) };
+    let mut connection = Connection { stream, input: Vec::with_capacity(BUFFER), start: 0, output: Vec::with_capacity(BUFFER) };
     let ended = connection.run(service).await?;
     if let Some((status, message)) = ended {
         service.refuse(status, &message, &mut connection.output);

@@ -13,7 +13,10 @@
 //! ```
 
 mod brief;
+mod cache;
 mod chat;
+mod compose;
+mod embeddings;
 mod faults;
 mod forms;
 mod http;
@@ -29,6 +32,7 @@ mod server;
 mod service;
 mod stats;
 mod terms;
+mod tools;
 mod wrong;
 
 pub use faults::{Fault, Faults};

@@ -65,6 +65,17 @@ impl Random {
         self.below(whole) < parts
     }
 
+    /// A score from 0 to `highest`: the middle is likelier than the ends, and good a little
+    /// likelier than bad, as judges give them.
+    pub(crate) fn score(&mut self, highest: usize) -> usize {
+        let (one, other) = (self.between(0, highest), self.between(0, highest));
+        if self.chance(1, 3) {
+            one.max(other)
+        } else {
+            (one + other + self.below(2)).div_euclid(2).min(highest)
+        }
+    }
+
     /// One of the items, which must not be empty.
     pub(crate) fn pick<'a, T: ?Sized>(&mut self, items: &[&'a T]) -> &'a T {
         items[self.below(items.len())]
@@ -98,6 +109,17 @@ mod tests {
             assert_ne!(hash(1, &text[..place]), whole, "length {place}");
         }
         assert_ne!(hash(2, &text), whole);
+    }
+
+    #[test]
+    fn scores_gather_in_the_middle() {
+        let (mut random, mut counts) = (Random::new(5), [0; 5]);
+        for _ in 0..10_000 {
+            counts[random.score(4)] += 1;
+        }
+        assert!(counts.iter().all(|&count| count > 400) && counts[2] > counts[0] * 2, "{counts:?}");
+        assert!(counts[4] > counts[0], "{counts:?}");
+        assert_eq!(random.score(0), 0);
     }
 
     #[test]

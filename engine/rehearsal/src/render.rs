@@ -8,7 +8,10 @@ pub(crate) enum Content {
     /// The words of a model that declines a structured answer.
     Refusal(String),
     /// A call of a tool; `arguments` is the text of a JSON object.
-    Call { name: String, arguments: String },
+    Call {
+        name: String,
+        arguments: String,
+    },
 }
 
 pub(crate) struct Choice {

@@ -39,14 +39,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            host: "127.0.0.1".into(),
-            port: 0,
-            latency: Duration::ZERO,
-            errors: Faults::default(),
-            limit: None,
-            seed: 0,
-        }
+        Self { host: "127.0.0.1".into(), port: 0, latency: Duration::ZERO, errors: Faults::default(), limit: None, seed: 0 }
     }
 }
 
@@ -113,10 +106,8 @@ impl Server {
         let counters = Arc::new(Counters::default());
         let model = Arc::new(Model::new(options, Arc::clone(&counters)));
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::Builder::new()
-            .name("rehearsal".into())
-            .spawn(move || run(&runtime, listener, model, stopped))
-            .map_err(failed)?;
+        let thread =
+            thread::Builder::new().name("rehearsal".into()).spawn(move || run(&runtime, listener, model, stopped)).map_err(failed)?;
         Ok(Handle { port, counters, running: Some((stop, thread)) })
     }
 }

@@ -6,11 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 
 use crate::chat::Writer;
+use crate::embeddings;
 use crate::faults::Fault;
 use crate::http::{Method, Reply, Service, Status};
 use crate::json;
 use crate::random;
-use crate::request::Chat;
+use crate::request::{Chat, Embeddings};
 use crate::server::Options;
 use crate::stats::{Counters, Outcome};
 use crate::wrong::Wrong;
@@ -173,6 +174,17 @@ impl Model {
     }
 }
 
+impl Model {
+    fn embeddings(&self, asked: &Asked<'_>) -> Result<(Answer, Option<Fault>), Wrong> {
+        let request: Embeddings<'_> = read(asked.body)?;
+        known(&request.model.0)?;
+        let mut body = Vec::with_capacity(4096);
+        embeddings::write(&request, self.options.seed, &mut body)?;
+        let words = [Fault::Empty, Fault::Refuse, Fault::Schema, Fault::AsAnAi];
+        Ok((Answer { body, events: None }, asked.drawn.filter(|fault| !words.contains(fault))))
+    }
+}
+
 /// How a kind of request is answered: the answer, and the drawn fault if it can happen to it.
 type Respond = fn(&Model, &Asked<'_>) -> Result<(Answer, Option<Fault>), Wrong>;
 
@@ -184,7 +196,13 @@ struct Asked<'a> {
 
 impl Service for Model {
     fn answer(&self, method: Method, path: &str, body: &[u8], out: &mut Vec<u8>) -> Reply {
-        let post: Option<Respond> = path.ends_with("/chat/completions").then_some(Self::chat as Respond);
+        let post: Option<Respond> = if path.ends_with("/chat/completions") {
+            Some(Self::chat)
+        } else if path.ends_with("/embeddings") {
+            Some(Self::embeddings)
+        } else {
+            None
+        };
         match (post, method) {
             (Some(respond), Method::Post) => return self.ask(body, out, respond),
             (Some(_), _) => return error(out, &method_error(path, "POST")),
@@ -225,8 +243,7 @@ fn method_error(path: &str, right: &str) -> Wrong {
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Wrong> {
-    serde_json::from_slice(body)
-        .map_err(|error| Wrong::request(format!("The JSON body of your request cannot be read: {error}."), None))
+    serde_json::from_slice(body).map_err(|error| Wrong::request(format!("The JSON body of your request cannot be read: {error}."), None))
 }
 
 fn known(model: &str) -> Result<(), Wrong> {

@@ -11,8 +11,8 @@ const MOST_OBJECTS: usize = 8;
 
 /// Capitals that shout but name nothing.
 const NOT_HEADINGS: &[&str] = &[
-    "ALL", "ALWAYS", "AND", "API", "BOTH", "CEO", "CSV", "DO", "EACH", "EXACTLY", "HTML", "HTTP", "JSON", "MUST", "NEVER", "NOT",
-    "ONLY", "OR", "PDF", "SQL", "THE", "URL", "USA", "XML", "YAML", "YOU",
+    "ALL", "ALWAYS", "AND", "API", "BOTH", "CEO", "CSV", "DO", "EACH", "EXACTLY", "HTML", "HTTP", "JSON", "MUST", "NEVER", "NOT", "ONLY",
+    "OR", "PDF", "SQL", "THE", "URL", "USA", "XML", "YAML", "YOU",
 ];
 
 /// Items listed at the beginning of a text: a JSON array, lines with bullets or numbers, or words
@@ -195,27 +195,35 @@ impl Sentence<'_> {
 
     /// Runs of words in capitals.
     pub(crate) fn shouted(&self) -> Vec<(usize, String)> {
-        let text = &self.text[self.start..self.end];
         let mut found: Vec<(usize, String)> = Vec::new();
+        let mut at = self.start;
         let mut last_end = usize::MAX;
-        for word in text.split(|letter: char| !letter.is_alphanumeric() && letter != '_' && letter != '\'').filter(|word| word.len() > 1) {
-            let at = word.as_ptr() as usize - text.as_ptr() as usize;
-            let loud = word.chars().all(|letter| letter.is_uppercase() || letter == '_' || letter.is_ascii_digit()) && word.starts_with(char::is_uppercase);
-            if !loud {
-                continue;
-            }
-            match found.last_mut() {
-                Some((_, term)) if at == last_end + 1 && text.as_bytes()[last_end] == b' ' => {
-                    term.push(' ');
-                    term.push_str(word);
+        let inside = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '\'');
+        while let Some(letter) = self.text[at..self.end].chars().next() {
+            let rest = &self.text[at..self.end];
+            let length = rest.find(|letter| !inside(letter)).unwrap_or(rest.len());
+            let word = &rest[..length];
+            let loud = |letter: char| letter.is_uppercase() || letter.is_ascii_digit() || letter == '_';
+            if letter.is_uppercase() && length > 1 && word.chars().all(loud) {
+                match found.last_mut() {
+                    Some((_, term)) if at == last_end + 1 && self.text.as_bytes()[last_end] == b' ' => {
+                        term.push(' ');
+                        term.push_str(word);
+                    }
+                    _ => found.push((at, word.to_owned())),
                 }
-                _ => found.push((self.start + at, word.to_owned())),
+                last_end = at + length;
             }
-            last_end = at + word.len();
+            at += length.max(letter.len_utf8());
         }
         found.retain(|(_, term)| term.len() >= 3 && !NOT_HEADINGS.contains(&term.as_str()));
         found
     }
+}
+
+/// Whether the line that a text begins in ends with a colon.
+pub(crate) fn ends_with_colon(text: &str) -> bool {
+    text.split_once('\n').is_some_and(|(line, _)| line.trim_end().ends_with(':'))
 }
 
 /// Lines below `from` that look like headings of an asked format: `## X`, `X:`, `CAPITALS`,
@@ -247,7 +255,11 @@ fn heading_line(line: &str) -> Option<String> {
     let loud = bare.len() >= 3 && bare.chars().all(|letter| letter.is_uppercase() || letter == ' ') && !NOT_HEADINGS.contains(&bare);
     let named = line.contains(':') && bare.starts_with(char::is_uppercase);
     (placeholder && few(bare) && (loud || named)).then(|| {
-        if line.contains(':') { format!("{}:", name.trim()) } else { name.trim().to_owned() }
+        if line.contains(':') {
+            format!("{}:", name.trim())
+        } else {
+            name.trim().to_owned()
+        }
     })
 }
 
@@ -272,7 +284,11 @@ pub(crate) fn count(word: &str) -> Option<usize> {
         "single" => Some(1),
         "few" => Some(3),
         "dozen" => Some(12),
-        _ => NUMBERS.iter().position(|number| *number == word).map(|at| at + 1).or_else(|| word.parse().ok().filter(|&n| n > 0 && n <= 10_000)),
+        _ => NUMBERS
+            .iter()
+            .position(|number| *number == word)
+            .map(|at| at + 1)
+            .or_else(|| word.parse().ok().filter(|&n| n > 0 && n <= 10_000)),
     }
 }
 
@@ -287,7 +303,9 @@ pub(crate) fn range(text: &str) -> Option<(i64, i64)> {
         }
         let (low, end) = digits(text, at)?;
         let rest = &text[end..];
-        let gap = [" to ", "-", " - ", "\u{2013}", " \u{2013} ", " and ", " through ", " up to ", ".."].iter().find(|gap| rest.starts_with(**gap));
+        let gap = [" to ", "-", " - ", "\u{2013}", " \u{2013} ", " and ", " through ", " up to ", ".."]
+            .iter()
+            .find(|gap| rest.starts_with(**gap));
         if let Some(gap) = gap {
             if let Some((high, _)) = digits(text, end + gap.len()) {
                 let negative = at > 0 && bytes[at - 1] == b'-' && (at < 2 || bytes[at - 2] == b' ');

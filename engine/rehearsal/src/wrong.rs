@@ -18,12 +18,7 @@ impl Wrong {
         Self::new(Status::BAD_REQUEST, message, param, None)
     }
 
-    pub(crate) fn new(
-        status: Status,
-        message: impl Into<String>,
-        param: Option<&'static str>,
-        code: Option<&'static str>,
-    ) -> Self {
+    pub(crate) fn new(status: Status, message: impl Into<String>, param: Option<&'static str>, code: Option<&'static str>) -> Self {
         Self { status, message: message.into(), kind: "invalid_request_error", param, code }
     }
 

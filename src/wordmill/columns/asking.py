@@ -164,8 +164,9 @@ class Exchange:
         model = column.model or context.model
         if model is None:
             raise RecipeError(
-                f"columns.{context.name}: it asks a model, and neither it nor the recipe names "
-                "one. Write `model: NAME`, or run with --model NAME (`wordmill models list`)."
+                "it asks a model, and neither it nor the recipe names one. Write `model: NAME`, or "
+                "run with --model NAME (`wordmill models list`).",
+                f"columns.{context.name}",
             )
         self._after = f"\n\n{after}" if after else ""
         self._open = varies or _is_template(prompt[1])
@@ -181,7 +182,7 @@ class Exchange:
             else:
                 messages.append(Message(role, str(template.render({})) + self._after * last))
         if not self._open and not prompt[1].strip():
-            raise RecipeError("the prompt is empty.", prompt[0])
+            raise RecipeError("the prompt is empty.", f"columns.{context.name}.prompt")
         parameters = column.parameters.pairs()
         self.shape = RequestShape(model, tuple(messages), parameters, schema)
         self._repair = RequestShape(
@@ -243,8 +244,8 @@ class Exchange:
         if reply.refusal:
             return refusal(reply.text)
         if reply.finish == "length":
-            most = f"max_tokens, {self._most}" if self._most else "max_tokens, the default"
-            return CellError("truncated", f"the answer reached {most}")
+            most = str(self._most) if self._most else "the default of the settings"
+            return CellError("truncated", f"the answer reached max_tokens ({most})")
         if reply.finish == "content_filter":
             return CellError("refused", "the provider's content filter stopped the answer")
         text = reply.text

@@ -135,8 +135,8 @@ class Candidates(Formed):
         if isinstance(self.n, int):
             return self.n
         n = expression_of(self.n, "n", parameters).evaluate({})
-        if isinstance(n, str) and n.isdecimal():
-            n = int(n)
+        if isinstance(n, CellError):
+            raise RecipeError(f"{self.n} cannot be worked out: {n.detail}.", "n")
         if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MOST_ITEMS:
             raise RecipeError(f"{self.n} is {n}; there can be 1 to {MOST_ITEMS} answers.", "n")
         return n

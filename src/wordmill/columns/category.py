@@ -25,7 +25,6 @@ from wordmill.columns.base import Column, Context, Filler
 from wordmill.columns.branches import OTHERWISE, Branches, field_of, read_branches
 from wordmill.columns.crossing import Crossing, crossing
 from wordmill.columns.files import (
-    BUILT_IN,
     Listed,
     checked_weight,
     key_of,
@@ -167,17 +166,10 @@ class Category(Column):
         return self._lists(read_list(resolve(folder, self.file, f"{where}.file"), f"{where}.file"))
 
     def value_schema(self) -> Mapping[str, Any]:
-        """The type of the values, and all of them where they are scalars.
-
-        Not known for a file of the recipe's own folder (see `value_schema_from`).
-        """
-        if self.file is not None and not self.file.startswith(BUILT_IN):
+        """The type of the values, and all of them where they are few; {} if they are in a file."""
+        if self.file is not None:
             return {}
-        return self.value_schema_from(Path())
-
-    def value_schema_from(self, folder: Path) -> Mapping[str, Any]:
-        """The same, with the recipe's folder known."""
-        lists = self._read(folder, "category").branches.values()
+        lists = self._lists(None).branches.values()
         return _schema([value for each in lists for value in each.values])
 
 
@@ -251,10 +243,7 @@ class _Rules:
 
     def banned(self, row: Row) -> frozenset[str]:
         """Names of the values that a row may not take."""
-        combination = tuple(
-            key_of(row[path[0]]) if len(path) == 1 else _key_below(row, path)
-            for path in self.others
-        )
+        combination = tuple([_key_at(row, path) for path in self.others])
         banned = self._seen.get(combination)
         if banned is None:
             names: set[str] = set()
@@ -267,7 +256,10 @@ class _Rules:
         return banned
 
 
-def _key_below(row: Row, path: tuple[str, ...]) -> str:
+def _key_at(row: Row, path: tuple[str, ...]) -> str:
+    value = row[path[0]]
+    if type(value) is str:
+        return value if len(path) == 1 else ""
     value = field_of(row, path)
     return "" if isinstance(value, CellError) else key_of(value)
 
@@ -511,54 +503,62 @@ class _DealtInHands(Filler):
                 rows[place][name] = value
                 if type(value) is CellError:
                     failed[place] = value
-        keys: list[str | CellError] = [""] * len(rows)
+        cells: list[Value | CellError] = [None] * self._size
         if self._lists.path:
-            keys = [self._lists.key(row) for row in rows]
-        for place, error in failed.items():
-            keys[place] = error
-        dealt: list[int | CellError] = [0] * len(rows)
+            places: dict[str, list[int]] = {key: [] for key in self._branches}
+            for place, row in enumerate(rows):
+                key = failed.get(place) or self._lists.key(row)
+                if isinstance(key, CellError):
+                    cells[place] = key
+                else:
+                    places[key].append(place)
+        else:
+            places = {"": [place for place in range(self._size) if place not in failed]}
+            for place, error in failed.items():
+                cells[place] = error
         for key, branch in self._branches.items():
-            places = [place for place, taken in enumerate(keys) if taken == key]
             # Without `by` the deck simply runs on; a branch starts each hand with a new block.
-            start = first
+            start, count = first, len(places[key])
             if self._lists.path:
                 start = number * -(-self._size // branch.deck.size) * branch.deck.size
-            indexes = branch.deck.indexes(range(start, start + len(places)))
-            for place, index in zip(places, indexes, strict=True):
-                dealt[place] = index
+            dealt = branch.deck.indexes(range(start, start + count))
+            values = branch.values
             if self._rules.others:
-                self._exchange(branch, places, rows, dealt)
-        return [
-            key
-            if isinstance(key, CellError)
-            else index
-            if isinstance(index, CellError)
-            else self._branches[key].values[index]
-            for key, index in zip(keys, dealt, strict=True)
-        ]
+                for place, error in self._exchange(branch, [rows[p] for p in places[key]], dealt):
+                    cells[places[key][place]] = error
+            for place, index in zip(places[key], dealt, strict=True):
+                if index >= 0:
+                    cells[place] = values[index]
+        return cells
 
     def _exchange(
-        self, branch: _Branch, places: list[int], rows: list[Row], dealt: list[int | CellError]
-    ) -> None:
-        """Give forbidden values to the nearest rows of the branch that may have them."""
-        banned = [self._rules.banned(rows[place]) for place in places]
-        names = [branch.keys[cast(int, dealt[place])] for place in places]
-        for here, place in enumerate(places):
-            if names[here] not in banned[here]:
+        self, branch: _Branch, rows: list[Row], dealt: list[int]
+    ) -> list[tuple[int, CellError]]:
+        """Give forbidden values to the nearest rows of the branch that may have them, in place.
+
+        rows: of the branch.  dealt: the index of the value of each; -1 where none is allowed.
+        Returns these places, with why.
+        """
+        banned = [self._rules.banned(row) for row in rows]
+        keys, none = branch.keys, list[tuple[int, CellError]]()
+        for here, not_here in enumerate(banned):
+            if not not_here or keys[dealt[here]] not in not_here:
                 continue
-            for there in _outwards(here, len(places)):
-                if names[there] not in banned[here] and names[here] not in banned[there]:
-                    other = places[there]
-                    dealt[place], dealt[other] = dealt[other], dealt[place]
-                    names[here], names[there] = names[there], names[here]
+            mine = keys[dealt[here]]
+            for there in _outwards(here, len(rows)):
+                if (
+                    dealt[there] >= 0
+                    and keys[dealt[there]] not in not_here
+                    and mine not in banned[there]
+                ):
+                    dealt[here], dealt[there] = dealt[there], dealt[here]
                     break
             else:
-                word = self._again.word(rows[place]["row"])
-                allowed = branch.draw_allowed(banned[here], word)
+                allowed = branch.draw_allowed(not_here, self._again.word(rows[here]["row"]))
+                dealt[here] = -1 if allowed is None else allowed
                 if allowed is None:
-                    dealt[place] = _all_banned(banned[here])
-                else:
-                    dealt[place], names[here] = allowed, branch.keys[allowed]
+                    none.append((here, _all_banned(not_here)))
+        return none
 
 
 def _outwards(start: int, count: int) -> Iterator[int]:

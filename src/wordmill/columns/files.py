@@ -245,7 +245,7 @@ def _number(text: str, line: int) -> float:
         raise ValueError(f"line {line}: the weight {text!r} is no number") from None
 
 
-class _CoreLoader(yaml.SafeLoader):
+class _CoreLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """The core schema of YAML 1.2: `no`, `on` and dates are the texts that they look like."""
 
     yaml_implicit_resolvers = cast(dict[str, list[tuple[str, re.Pattern[str]]]], {})

@@ -48,7 +48,7 @@ class Number(Column):
         among up to 1,000 numbers is dealt like a balanced category.
     """
 
-    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     type: Literal["number"] = "number"
     min: int | FiniteFloat | None = None

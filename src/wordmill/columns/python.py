@@ -34,7 +34,7 @@ class Python(Column):
     batch: it takes a list of dicts and returns a list of as many values.
     """
 
-    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     type: Literal["python"] = "python"
     function: str = Field(kw_only=False)

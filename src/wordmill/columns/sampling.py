@@ -30,7 +30,8 @@ PLACES = 10_000
 """A block of a `Deck` has at most this many places, or one for each value where there are more."""
 
 _EIGHT = struct.Struct("<8Q").unpack
-_KEPT = 8  # blocks that a deck remembers: neighbours in a window, and rows that come late
+_KEPT = 8  # bundles of blocks that a deck remembers: neighbours, and rows that come late
+_TOGETHER = 64  # places of a bundle, about
 
 
 class Stream:
@@ -86,7 +87,7 @@ def below(word: int, count: int) -> int:
 
 def exact(weight: float) -> Fraction:
     """A weight as the number that was written: 0.1 is one tenth, not the nearest binary float."""
-    return Fraction(str(weight))
+    return Fraction(weight if isinstance(weight, int) else str(weight))
 
 
 class Choice:
@@ -98,12 +99,14 @@ class Choice:
     __slots__ = ("_bounds", "_count", "_equal")
 
     def __init__(self, weights: Sequence[float]) -> None:
-        parts = [exact(weight) for weight in weights]
-        total = sum(parts)
-        self._count = len(parts)
-        self._equal = all(part == parts[0] for part in parts)
+        self._count = len(weights)
+        self._equal = len(set(weights)) == 1
         # The last bound of a value with weight is never reached, so bisect stays in range.
-        self._bounds = [int(part * WORD / total) for part in accumulate(parts)]
+        self._bounds: list[int] = []
+        if not self._equal:
+            parts = [exact(weight) for weight in weights]
+            total = sum(parts)
+            self._bounds = [int(part * WORD / total) for part in accumulate(parts)]
 
     def index(self, word: int) -> int:
         """The index that a word stands for."""
@@ -125,6 +128,8 @@ def block_counts(weights: Sequence[float]) -> tuple[int, ...]:
     [2, 1] -> (2, 1); [0.5, 0.25, 0.25] -> (2, 1, 1). Where the exact block would have more than
     `PLACES` places the proportions are rounded to that many, and no positive weight to nothing.
     """
+    if len(set(weights)) == 1:
+        return (1,) * len(weights)
     parts = [exact(weight) for weight in weights]
     scale = lcm(*(part.denominator for part in parts))
     whole = [int(part * scale) for part in parts]
@@ -158,27 +163,49 @@ class Deck:
     counts: how often each value stands in a block (`block_counts`).  size: places in a block.
     """
 
-    __slots__ = ("_blocks", "_single", "_stream", "counts", "size")
+    __slots__ = ("_kept", "_places", "_stream", "counts", "size")
 
     def __init__(self, seed: int, column: str, counts: Sequence[int], purpose: str = "") -> None:
         self._stream = Stream(seed, column, "deck" + purpose)
         self.counts = tuple(counts)
-        self._single = all(count == 1 for count in counts)
         self.size = sum(counts)
-        self._blocks: dict[int, list[int]] = {}
+        # Small blocks are dealt several at a time, to share hashes.
+        self._places = self.size * max(1, _TOGETHER // self.size)
+        self._kept: dict[int, list[int]] = {}
 
     def block(self, number: int) -> list[int]:
-        """The indexes of one block, in the order of its positions. Not to be changed."""
-        dealt = self._blocks.get(number)
+        """The indexes of one block, in the order of its positions."""
+        start = number * self.size
+        bundle, place = divmod(start, self._places)
+        return self._dealt(bundle)[place : place + self.size]
+
+    def indexes(self, positions: Sequence[int]) -> list[int]:
+        """The index dealt to each position."""
+        places, current, dealt = self._places, -1, [0]
+        indexes: list[int] = []
+        append = indexes.append
+        for position in positions:
+            bundle, place = divmod(position, places)
+            if bundle != current:
+                current, dealt = bundle, self._dealt(bundle)
+            append(dealt[place])
+        return indexes
+
+    def _dealt(self, bundle: int) -> list[int]:
+        """The indexes of some whole blocks, one after the other."""
+        dealt = self._kept.get(bundle)
         if dealt is None:
-            while len(self._blocks) >= _KEPT:
-                self._blocks.pop(next(iter(self._blocks)), None)
-            dealt = self._blocks[number] = self._deal(number)
+            while len(self._kept) >= _KEPT:
+                self._kept.pop(next(iter(self._kept)), None)
+            words = self._stream.words(range(bundle * self._places, (bundle + 1) * self._places))
+            dealt = []
+            for start in range(0, self._places, self.size):
+                dealt += self._block(words[start : start + self.size])
+            self._kept[bundle] = dealt
         return dealt
 
-    def _deal(self, number: int) -> list[int]:
-        words = self._stream.many(number, self.size)
-        if self._single:
+    def _block(self, words: list[int]) -> list[int]:
+        if len(self.counts) == self.size and 0 not in self.counts:
             return sorted(range(self.size), key=words.__getitem__)
         keyed: list[tuple[int, int]] = []
         draw = iter(words)
@@ -186,18 +213,6 @@ class Deck:
             keyed += [(((copy << 64) + next(draw)) // count, index) for copy in range(count)]
         keyed.sort()
         return [index for _, index in keyed]
-
-    def indexes(self, positions: Sequence[int]) -> list[int]:
-        """The index dealt to each position."""
-        size, current, dealt = self.size, -1, [0]
-        indexes: list[int] = []
-        append = indexes.append
-        for position in positions:
-            number, place = divmod(position, size)
-            if number != current:
-                current, dealt = number, self.block(number)
-            append(dealt[place])
-        return indexes
 
 
 @lru_cache(maxsize=256)
@@ -211,9 +226,7 @@ def balanced_index(seed: int, column: str, position: int, weights: Sequence[floa
     position: a row, or row * items + item for something drawn once an item.
     weights: at least one positive, none negative; proportions as in `block_counts`.
     """
-    deck = _deck(seed, column, tuple(weights))
-    number, place = divmod(position, deck.size)
-    return deck.block(number)[place]
+    return _deck(seed, column, tuple(weights)).indexes((position,))[0]
 
 
 class Shuffle:

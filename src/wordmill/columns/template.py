@@ -33,7 +33,7 @@ class Template(Column):
         spells, white space around it aside.
     """
 
-    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     type: Literal["template"] = "template"
     template: str = Field(kw_only=False)

@@ -27,7 +27,6 @@ from wordmill.datasets.kinds import (
     pack,
 )
 from wordmill.datasets.ledger import Record
-from wordmill.errors import RecipeError
 from wordmill.types import Value
 
 if TYPE_CHECKING:
@@ -79,13 +78,6 @@ class LinkedTable:
         self.whole = not isinstance(kind, Struct)
         self.fields = [(name, part) for name, part in fields if name not in KEYS]
         self.joined = [(other, _item_kind(other)) for other in joined]
-        taken = {*KEYS, *(name for name, _ in self.fields)}
-        for other in joined:
-            if other.name in taken:
-                raise RecipeError(
-                    f"The column {other.name!r} belongs to the items of {self.name!r}, and these "
-                    f"have a field of that name already ({', '.join(sorted(taken))}). Rename it."
-                )
 
     def kinds(self) -> list[tuple[str, Kind]]:
         """All columns of the table, in order."""
@@ -180,19 +172,10 @@ class Assembly:
     """The tables of a dataset and how records become their rows.
 
     first: the first records, for the types of columns that no schema describes.
-    Raises RecipeError for columns that no table can hold.
     """
 
     def __init__(self, info: DatasetInfo, first: Sequence[Record] = ()) -> None:
         self.seed = info.seed
-        by_name = {column.name: column for column in info.columns}
-        for column in info.columns:
-            target = by_name.get(column.joins or "")
-            if column.joins is not None and (target is None or target.table is None):
-                raise RecipeError(
-                    f"The column {column.name!r} belongs to the items of {column.joins!r}, "
-                    "which is no column with items."
-                )
         self.linked = [
             LinkedTable(column, [other for other in info.columns if other.joins == column.name])
             for column in info.columns

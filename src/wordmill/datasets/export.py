@@ -5,7 +5,7 @@ from pathlib import Path
 
 from wordmill import plugins
 from wordmill.datasets.reading import Dataset, open_dataset
-from wordmill.exports.base import Export, ExportResult
+from wordmill.exports.base import Export, ExportResult, Options
 
 
 def export(
@@ -23,5 +23,5 @@ def export(
     nothing to export, StorageError when a file cannot be read or written.
     """
     dataset = source if isinstance(source, Dataset) else open_dataset(source)
-    exporter: Export = plugins.load("exports", format)()
+    exporter: Export[Options] = plugins.load("exports", format)()
     return exporter.write(dataset, to, options or {})

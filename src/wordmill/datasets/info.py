@@ -42,17 +42,17 @@ class ColumnInfo:
     joins: str | None = None
 
 
-def describe(columns: Mapping[str, Column], folder: Path) -> tuple[ColumnInfo, ...]:
+def describe(columns: Mapping[str, Column], folder: Path | None = None) -> tuple[ColumnInfo, ...]:
     """What a dataset must know of a recipe's columns, in their order.
 
-    folder: of the recipe; values of categories may stand in files there.
-    Raises RecipeError when such a file cannot be read.
+    folder: of the recipe, or None for the current one; values of categories may stand in files
+    there. Where such a file cannot be read now, the rows will show what its values are.
     """
     return tuple(
         ColumnInfo(
             name=name,
             type=str(column.written()["type"]),
-            schema=_drawn_from(column, name, folder) or column.value_schema(),
+            schema=_drawn_from(column, folder or Path()) or column.value_schema(),
             table=column.table_schema(name),
             joins=column.joins(),
         )
@@ -60,12 +60,14 @@ def describe(columns: Mapping[str, Column], folder: Path) -> tuple[ColumnInfo, .
     )
 
 
-def _drawn_from(column: Column, name: str, folder: Path) -> Mapping[str, Value]:
+def _drawn_from(column: Column, folder: Path) -> Mapping[str, Value]:
     """A schema that lists what a category draws from its file; {} for other columns."""
     if not isinstance(column, Category) or column.file is None:
         return {}
-    where = f"columns.{name}.file"
-    return schema_of_values(read_list(resolve(folder, column.file, where), where).values)
+    try:
+        return schema_of_values(read_list(resolve(folder, column.file), "").values)
+    except RecipeError:
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +108,36 @@ class DatasetInfo:
                     f"The column {column.name!r} has the name of one that every dataset has "
                     f"({', '.join(sorted(RESERVED))}). Rename it."
                 )
-            if column.table is None:
-                continue
-            if column.name == self.table:
-                raise RecipeError(
-                    f"The column {column.name!r} becomes a table of its own, "
-                    "and the main table has that name already. Rename one of them."
-                )
-            if not TABLE_NAME.fullmatch(column.name):
-                raise RecipeError(
-                    f"The column {column.name!r} becomes a table and so the name of files: "
-                    "it may hold letters, digits, _ and -, and begins with a letter."
-                )
+            if column.table is not None:
+                self._check_table(column)
+            if column.joins is not None:
+                self._check_joined(column, column.joins)
+
+    def _check_table(self, column: ColumnInfo) -> None:
+        if column.name == self.table:
+            raise RecipeError(
+                f"The column {column.name!r} becomes a table of its own, "
+                "and the main table has that name already. Rename one of them."
+            )
+        if not TABLE_NAME.fullmatch(column.name):
+            raise RecipeError(
+                f"The column {column.name!r} becomes a table and so the name of files: "
+                "it may hold letters, digits, _ and -, and begins with a letter."
+            )
+
+    def _check_joined(self, column: ColumnInfo, items: str) -> None:
+        table = next((other.table for other in self.columns if other.name == items), None)
+        if table is None:
+            raise RecipeError(
+                f"The column {column.name!r} belongs to the items of {items!r}, "
+                "which is no column with items."
+            )
+        taken = {*KEYS, *table.get("properties", {})}
+        if column.name in taken:
+            raise RecipeError(
+                f"The column {column.name!r} belongs to the items of {items!r}, and these have a "
+                f"field of that name already ({', '.join(sorted(taken))}). Rename it."
+            )
 
 
 @dataclass(frozen=True, slots=True)

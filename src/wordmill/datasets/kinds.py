@@ -340,7 +340,9 @@ def _object(schema: Mapping[str, Any], root: Any, way: tuple[str, ...]) -> Kind:
 
 def _bound(schema: Mapping[str, Any], word: str) -> float | None:
     bound = schema.get(word)
-    return float(bound) if type(bound) in (int, float) else None
+    if isinstance(bound, bool) or not isinstance(bound, int | float):
+        return None
+    return float(bound)
 
 
 def _of_values(values: Sequence[Value]) -> Kind:

@@ -4,19 +4,23 @@ Reading is batched and lazy: nothing is held but the batch at hand, and rows of 
 found without reading the files before them. JSON text comes back as the value it stands for.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from wordmill.columns.base import Asker
+from wordmill.columns.templates import compile_template
 from wordmill.datasets.info import ColumnInfo
 from wordmill.datasets.kinds import decoder
 from wordmill.datasets.manifest import Manifest, read_manifest
-from wordmill.errors import StorageError, UnknownName
+from wordmill.errors import RecipeError, StorageError, UnknownName
+from wordmill.recipes import Recipe
 from wordmill.storage import said
-from wordmill.types import Row
+from wordmill.types import Ask, CellError, Message, Row, Value
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,11 +46,16 @@ class Table:
         with self._open(self.files[0]) as file:
             return file.schema_arrow
 
-    def arrow(self, columns: Sequence[str] | None = None) -> "Iterator[pa.RecordBatch]":
-        """The table as Arrow batches, those columns or all. Raises StorageError."""
+    def arrow(
+        self, columns: Sequence[str] | None = None, size: int = BATCH
+    ) -> "Iterator[pa.RecordBatch]":
+        """The table as Arrow batches of at most `size` rows, those columns or all.
+
+        Raises StorageError.
+        """
         for path in self.files:
             with self._open(path) as file:
-                yield from file.iter_batches(BATCH, columns=columns)
+                yield from file.iter_batches(size, columns=columns)
 
     def rows(self, low: int = 0, high: int | None = None) -> Iterator[Row]:
         """The rows whose `row` is at least `low` and below `high`, in order.
@@ -121,6 +130,21 @@ class Dataset:
             raise UnknownName("table", name, self.tables)
         return found
 
+    @property
+    def about(self) -> Mapping[str, Value]:
+        """Where the rows come from, for whoever takes them."""
+        manifest = self.manifest
+        return {
+            "folder": str(self.folder.absolute()),
+            "run": manifest.run,
+            "recipe": manifest.recipe.name,
+            "digest": manifest.recipe.digest,
+            "seed": manifest.recipe.seed,
+            "models": [model.name for model in manifest.models],
+            "rows": manifest.rows.made,
+            "ended": manifest.ended,
+        }
+
     def walk(self, low: int = 0, high: int | None = None) -> Iterator[Joined]:
         """Each row of the main table with its items, in row order. Raises StorageError."""
         linked = {
@@ -130,6 +154,48 @@ class Dataset:
         }
         for row in self.table().rows(low, high):
             yield row, {name: items.of(row["row"]) for name, items in linked.items()}
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe as run. Raises RecipeError, StorageError."""
+        path = self.folder / "recipe.yaml"
+        with said(path):
+            text = path.read_bytes()
+        return Recipe.from_yaml(text, source=str(path), folder=self.folder)
+
+    def option(self, column: str, name: str) -> Value:
+        """What the recipe says for an option of a column; None where it says nothing.
+
+        Raises RecipeError, StorageError.
+        """
+        return self.recipe.columns[column].written().get(name)
+
+    def template(self, text: str, where: str) -> Callable[[Row], str | CellError]:
+        """A template over rows, as those of the recipe. Raises RecipeError."""
+        return compile_template(text, where, self.manifest.recipe.parameters).render
+
+    def asked(self, column: str) -> Callable[[Row], Sequence[Message] | CellError]:
+        """The messages that the column's model was first sent for a row.
+
+        Raises RecipeError where the recipe cannot be prepared here, as when it reads files that
+        are elsewhere.
+        """
+        maker = self.recipe.columns[column].prepare(self.recipe.context(column))
+        if not isinstance(maker, Asker):
+            raise RecipeError(f"the column {column!r} asks no model.", "recipe.yaml")
+
+        def messages(row: Row) -> Sequence[Message] | CellError:
+            asks = maker.asks(row)
+            return asks if isinstance(asks, CellError) else _messages(asks[0])
+
+        return messages
+
+
+def _messages(ask: Ask) -> list[Message]:
+    texts = iter(ask.texts)
+    return [
+        Message(role, next(texts) if text is None else text) for role, text in ask.shape.messages
+    ]
 
 
 class _Items:

@@ -27,6 +27,9 @@ NAMED: Final = 12
 FEW: Final = 40
 """Different values that are drawn as bars even if no schema lists them."""
 
+HIDDEN: Final = frozenset({"id", "item", "error"})
+"""Fields of items that are said otherwise."""
+
 SAMPLED: Final = frozenset({"category", "number", "person", "uuid", "datetime", "seed"})
 
 
@@ -55,11 +58,12 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Columns that belong together."""
+    """Columns that belong together; `empty` are those without any value."""
 
     title: str
     note: str
     cards: tuple[Card, ...]
+    empty: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,21 +111,21 @@ def report(
     sampled = [column for column in main.columns if column.type in SAMPLED]
     made = [column for column in main.columns if column.type not in SAMPLED]
     sections = [
-        Section("Sampled values", "", tuple(_cards(main, sampled))),
-        Section("Columns", "", tuple(_cards(main, made))),
+        _section("Sampled values", "", main, sampled),
+        _section("Columns", "", main, made),
     ]
     for name, table in statistics.items():
         if name != info.table and name in manifest.tables:
             rows = plural(manifest.tables[name].rows, "item")
             each = manifest.tables[name].rows / max(ledger.rows, 1)
             note = f"{rows}, {count(round(each, 2))} a row"
-            sections.append(Section(name, note, tuple(_cards(table, table.columns))))
+            sections.append(_section(name, note, table, table.columns))
     return render(
         "report.html.jinja",
         info=info,
         manifest=manifest,
         ledger=ledger,
-        sections=[section for section in sections if section.cards],
+        sections=[section for section in sections if section.cards or section.empty],
         maps=[found for pair in main.pairs if (found := _heat_map(pair, main)) is not None],
         causes=_causes(ledger),
         found=sorted(ledger.found.items(), key=lambda pair: (-pair[1], pair[0])),
@@ -143,11 +147,18 @@ def _causes(ledger: Ledger) -> list[Cause]:
     ]
 
 
-def _cards(table: TableStatistics, columns: Sequence[ColumnInfo]) -> Iterator[Card]:
+def _section(
+    title: str, note: str, table: TableStatistics, columns: Sequence[ColumnInfo]
+) -> Section:
+    cards, empty = [], []
     for column in columns:
-        pictures = [_picture(leaf, column) for leaf in table.leaves(column.name)]
-        if pictures:
-            yield Card(column.name, column.type, tuple(pictures))
+        leaves = table.leaves(column.name)
+        if any(leaf.values for leaf in leaves):
+            pictures = tuple(_picture(leaf, column) for leaf in leaves)
+            cards.append(Card(column.name, column.type, pictures))
+        elif leaves:
+            empty.append(column.name)
+    return Section(title, note, tuple(cards), tuple(empty))
 
 
 def _picture(leaf: Leaf, column: ColumnInfo) -> Picture:
@@ -158,11 +169,10 @@ def _picture(leaf: Leaf, column: ColumnInfo) -> Picture:
     if leaf.name in ("integer", "number"):
         return _number(leaf, title, null)
     if leaf.tally.full and (leaf.allowed or _few(leaf) or leaf.name == "boolean"):
-        return Picture(
-            title,
-            (*_covered(leaf, column), *null),
-            bars=charts.bars(leaf.tally.counts, leaf.allowed),
-        )
+        facts = (*filter(None, _covered(leaf, column)), *null)
+        drawn = charts.bars(leaf.tally.counts, leaf.allowed)
+        worth = not drawn.hidden or max(leaf.tally.counts.values(), default=0) > 1
+        return Picture(title, facts, bars=drawn if worth else None)
     return _text(leaf, title, null)
 
 
@@ -182,10 +192,13 @@ def _covered(leaf: Leaf, column: ColumnInfo) -> Iterator[str]:
     came = len(leaf.allowed) - len(missing)
     yield f"{count(came)} of {plural(len(leaf.allowed), 'value')} {verb}"
     if missing:
-        yield f"never {verb}: {_named(missing)}"
-    elif len(leaf.allowed) > 1:
-        thinnest = min(leaf.allowed, key=lambda value: counts[value])
-        yield f"thinnest: {label(thinnest)} ({count(counts[thinnest])})"
+        yield f"never {verb}: {_named(missing)}" if len(missing) <= 2 * NAMED else ""
+        return
+    low, high = (least(leaf.allowed, key=counts.__getitem__) for least in (min, max))
+    if counts[low] == counts[high]:
+        yield f"each {plural(counts[low], 'time')}"
+    else:
+        yield f"thinnest: {label(low)} ({count(counts[low])})"
 
 
 def _named(values: Sequence[Value]) -> str:
@@ -249,12 +262,13 @@ def _heat_map(pair: Pair, table: TableStatistics) -> HeatMap | None:
 
 def _shown_row(record: Record, info: DatasetInfo) -> ShownRow:
     values, errors, lineage = record["values"], record["errors"], record.get("lineage") or {}
-    linked = {column.name for column in info.columns if column.table is not None}
+    linked = [column.name for column in info.columns if column.table is not None]
     state = "failed" if errors else "turned down" if record.get("kept") is False else "kept"
     shown = tuple(
         _shown(column.name, values.get(column.name), errors, lineage)
         for column in info.columns
-        if column.joins is None and (column.name not in linked or not values.get(column.name))
+        if column.name in errors
+        or (column.joins is None and (column.name not in linked or not values.get(column.name)))
     )
     items = []
     for name in linked:
@@ -275,7 +289,7 @@ def _shown_items(name: str, joined: Sequence[str], record: Record) -> Iterator[t
         shown = [
             _shown(key, value, {}, {})
             for key, value in fields.items()
-            if key not in ("id", "item", "error") and not (key == "text" and parts)
+            if key not in HIDDEN and value is not None and not (key == "text" and parts)
         ]
         place = f"{name}[{n}]"
         if fields.get("error") or place in record["errors"]:
@@ -286,7 +300,8 @@ def _shown_items(name: str, joined: Sequence[str], record: Record) -> Iterator[t
             value = cell[n] if isinstance(cell, list) and n < len(cell) else None
             trace = list(items_of(lineage.get(column)))
             made = {column: trace[n]} if n < len(trace) else {}
-            shown.append(_shown(column, value, record["errors"], made))
+            if value is not None:
+                shown.append(_shown(column, value, {}, made))
         yield tuple(shown)
 
 
@@ -302,21 +317,23 @@ def _parts(fields: Mapping[str, Value]) -> bool:
 def _shown(
     name: str, value: Value, errors: Mapping[str, str], lineage: Mapping[str, Value]
 ) -> Shown:
-    made = _made(lineage.get(name))
+    made, error = _made(lineage.get(name)), errors.get(name, "")
     if value is None:
-        return Shown(name, "none", error=errors.get(name, ""), made=made)
+        return Shown(name, "none", error=error, made=made)
     if isinstance(value, str):
         long = len(value) > 60 or "\n" in value
-        return Shown(name, "text" if long else "plain", value, made=made)
+        return Shown(name, "text" if long else "plain", value, error=error, made=made)
     if isinstance(value, bool | int | float):
-        return Shown(name, "plain", orjson.dumps(value).decode(), made=made)
+        return Shown(name, "plain", _json(value), error=error, made=made)
     if isinstance(value, dict) and not any(isinstance(v, dict | list) for v in value.values()):
-        pairs = tuple(
-            (key, v if isinstance(v, str) else orjson.dumps(v).decode()) for key, v in value.items()
-        )
-        return Shown(name, "pairs", pairs=pairs, made=made)
+        pairs = tuple((k, v if isinstance(v, str) else _json(v)) for k, v in value.items())
+        return Shown(name, "pairs", pairs=pairs, error=error, made=made)
     text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-    return Shown(name, "json", text, made=made)
+    return Shown(name, "json", text, error=error, made=made)
+
+
+def _json(value: Value) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _made(cell: Value) -> str:

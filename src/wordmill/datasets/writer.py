@@ -86,8 +86,7 @@ class DatasetWriter:
         """Prepare the folder; an earlier `run.json` in it goes.
 
         then: the end of a StorageError's sentence: what is safe and how to go on.
-        Raises StorageError when the folder cannot be written, RecipeError for columns that no
-        table can hold.
+        Raises StorageError when the folder cannot be written.
         """
         self.folder, self.info = folder, info
         self._then, self._shard_rows, self._shard_bytes = then, shard_rows, shard_bytes

@@ -157,6 +157,7 @@ class Provider(ABC):
         return {
             "name": model.name,
             "base_url": self.address(),
+            "identity": self.identity,
             "model": model.model,
             "key": self.key(),
             "headers": self.headers(),

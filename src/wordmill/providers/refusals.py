@@ -143,16 +143,22 @@ def _fields(
 
 
 def _parsed(detail: str) -> Value:
+    """The JSON of an error, where there is some: the engine writes `HTTP 422: {...} (type)`."""
+    text = _STATUS.sub("", detail)
+    if text[:1] not in ("{", "["):
+        return text
     try:
-        return json.loads(detail)
+        value, _ = json.JSONDecoder().raw_decode(text)
     except ValueError:
-        return detail
+        return text
+    return value
 
 
 def spoken(detail: str) -> str:
     """What a server said to people, out of the JSON that its words may be."""
-    found = [text for key, text in _texts(_parsed(detail)) if key in ("message", "msg")]
-    return "; ".join(found) or detail
+    parsed = _parsed(detail)
+    found = [text for key, text in _texts(parsed) if key in ("message", "msg")]
+    return "; ".join(found) or (parsed if isinstance(parsed, str) else detail)
 
 
 def _words(detail: str) -> Iterator[str]:
@@ -169,13 +175,14 @@ def _texts(value: Value, under: str = "") -> Iterator[tuple[str, str]]:
         for item in value:
             yield from _texts(item, under)
     elif isinstance(value, str):
-        inner = _parsed(value) if value[:1] in ("{", "[") else value
+        inner = _parsed(value)
         if isinstance(inner, str):
             yield under, inner
         else:
             yield from _texts(inner, under)
 
 
+_STATUS = re.compile(r"^HTTP \d{3}: ")
 _LOCATION = re.compile(r"""["']loc["']\s*:\s*[\[(]\s*["']body["']\s*,\s*["'](\w+)["']\s*[\])]""")
 _FORBIDDEN = re.compile(r"(?i)extra_forbidden|extra (?:inputs|fields) (?:are )?not permitted")
 

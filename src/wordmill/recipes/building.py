@@ -220,7 +220,7 @@ def _needs(name: str, column: Column, known: set[str], faults: list[Fault]) -> f
     try:
         needs |= column.needs()
     except RecipeError as error:
-        faults.append(_of_template(error, path))
+        faults.append(of_text(error, path))
     when = None if column.when is None else _expression(column.when, (*path, "when"), faults)
     if when is not None:
         needs |= when.names
@@ -232,12 +232,12 @@ def _expression(text: str, path: Path, faults: list[Fault]) -> Expression | None
     try:
         return compile_expression(text, str(path[-1]))
     except RecipeError as error:
-        faults.append(_of_template(error, path[:-1]))
+        faults.append(of_text(error, path[:-1]))
         return None
 
 
-def _of_template(error: RecipeError, above: Path) -> Fault:
-    """A template's fault; its source says which option holds it."""
+def of_text(error: RecipeError, above: Path) -> Fault:
+    """The fault of an option; the error's source says which option, below `above`."""
     option = path_of(error.source)
     if option[: len(above)] == above:
         option = option[len(above) :]

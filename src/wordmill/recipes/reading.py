@@ -207,7 +207,7 @@ class _Reader:
         mark = cast(Mark, event.start_mark)
         is_map = isinstance(event, yaml.MappingStartEvent)
         if event.tag not in (None, "!", _TAG + ("map" if is_map else "seq")):
-            raise self._fault(f"the tag {_short(event.tag)} is not for recipes.", mark)
+            raise self._fault(f"the tag {_tag(event.tag)} is not for recipes.", mark)
         if len(self.open) >= DEPTH:
             raise self._fault(f"it is nested more than {DEPTH} deep.", mark)
         if self.open and isinstance(self.open[-1].values, dict) and self.open[-1].key is None:
@@ -282,7 +282,9 @@ class _Reader:
             raise self._fault(
                 f"{_short(text)} is no number that JSON knows. Put text in quotes.", mark
             )
-        raise self._fault(f"{_short(tag or kind)} {_short(text)} is not for recipes.", mark)
+        if kind in ("null", "bool", "int", "float"):
+            raise self._fault(f"{_short(text)} is no {_tag(tag)}.", mark)
+        raise self._fault(f"the tag {_tag(tag)} is not for recipes.", mark)
 
     def _syntax(self, error: yaml.YAMLError) -> RecipeError:
         """libyaml's words as a sentence."""
@@ -321,6 +323,11 @@ def _kind(text: str) -> str:
         if pattern.match(text):
             return kind
     return "str"
+
+
+def _tag(tag: str | None) -> str:
+    """A tag as it is written."""
+    return _short((tag or "").replace(_TAG, "!!"))
 
 
 def _short(text: str) -> str:

@@ -13,10 +13,10 @@ from types import MappingProxyType
 
 from wordmill import _engine
 from wordmill.columns import files
-from wordmill.columns.base import Column, Context
+from wordmill.columns.base import Asker, Column, Context, Filler
 from wordmill.columns.faults import Fault, path_of
 from wordmill.errors import RecipeError, RecipeErrors, UnknownName, nearest
-from wordmill.recipes.building import Parts, build
+from wordmill.recipes.building import Parts, build, of_text
 from wordmill.recipes.parameters import Parameter
 from wordmill.recipes.reading import Document, read
 from wordmill.recipes.writing import write
@@ -188,27 +188,14 @@ class Recipe:
                         f"{parameter.wanted()}, with --param {name}=VALUE.",
                     )
                 )
-        return MappingProxyType(
-            {name: parameter.default for name, parameter in self.declared.items()}
-        )
+        return {name: parameter.default for name, parameter in self.declared.items()}
 
     def models(self) -> frozenset[str]:
-        """Names of all models that are asked. Raises RecipeError for a column that has none."""
+        """Names of all models that are asked; none for columns that have no model yet."""
         names: set[str] = set()
-        for name, column in self.columns.items():
-            if not column.asks_model:
-                continue
-            own = column.models()
-            if not own and self.model is None:
-                raise self.error(
-                    Fault(
-                        ("columns", name),
-                        "it asks a model, and neither it nor the recipe names one. Write "
-                        "`model: NAME`, or run with --model NAME (`wordmill models list`).",
-                        key=True,
-                    )
-                )
-            names |= own or {str(self.model)}
+        for column in self.columns.values():
+            if column.asks_model:
+                names |= column.models() or ({self.model} if self.model else set())
         return frozenset(names)
 
     def requests_per_row(self, column: str) -> float:
@@ -225,6 +212,22 @@ class Recipe:
             parameters=self.parameters,
             columns=self.columns,
         )
+
+    def makers(self) -> Mapping[str, Filler | Asker]:
+        """Every column's maker, in the order of making. Reads the files that columns read.
+
+        Raises RecipeErrors with what all the columns refuse.
+        """
+        makers: dict[str, Filler | Asker] = {}
+        errors: list[RecipeError] = []
+        for name in self.order:
+            try:
+                makers[name] = self.columns[name].prepare(self.context(name))
+            except RecipeError as error:
+                errors.append(self.error(of_text(error, ("columns", name))))
+        if errors:
+            raise RecipeErrors(sorted(errors, key=lambda error: (error.line, error.column)))
+        return makers
 
     def error(self, fault: Fault) -> RecipeError:
         """A fault of this recipe as an error that names its file, line and column."""

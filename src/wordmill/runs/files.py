@@ -1,8 +1,8 @@
 """The files of a run beside its records: the recipe as it is run, and what servers refused.
 
-    recipe.json     the recipe's text and what the command line added: enough to go on
-    refusals.json   fields that servers refused, so that the next sitting begins without them
-    records.db      the engine's: replies, finished rows
+recipe.json     the recipe's text and what the command line added: enough to go on
+refusals.json   fields that servers refused, so that the next sitting begins without them
+records.db      the engine's: replies, finished rows
 """
 
 import json
@@ -38,7 +38,7 @@ class Saved(BaseModel):
     source: str
     folder: str
     rest_of: str | None
-    budget: dict[str, float]
+    budget: dict[str, int | float]
     concurrency: Concurrency
     cache: bool
 

@@ -76,7 +76,9 @@ def take_items(step: Step, row: OpenRow, cell: Cell, asks: Sequence[Ask]) -> lis
     return missing
 
 
-def merge_items(step: Step, row: OpenRow, cell: Cell, value: Value | CellError) -> Value | CellError:
+def merge_items(
+    step: Step, row: OpenRow, cell: Cell, value: Value | CellError
+) -> Value | CellError:
     """A finished cell with the items that were taken over in their places."""
     if not cell.known or row.given is None:
         return value

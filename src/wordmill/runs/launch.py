@@ -7,7 +7,7 @@ by its id. All that can be wrong with the input is found before anything is sent
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -16,17 +16,18 @@ from wordmill.database import open_database
 from wordmill.errors import ConfigError, RunError, StorageError, WordmillError
 from wordmill.models import Catalog
 from wordmill.recipes import Recipe
+from wordmill.recipes.estimates import estimate
 from wordmill.runs.budget import Budget
-from wordmill.runs.estimate import estimate
 from wordmill.runs.files import Concurrency, RunFiles, Saved
 from wordmill.runs.heartbeat import Heartbeat
 from wordmill.runs.interrupts import Interrupts
 from wordmill.runs.lanes import open_lanes
-from wordmill.runs.places import clear, find_place, make_writable, shown
+from wordmill.runs.places import clear, find_place, free_folder, make_writable, shown
 from wordmill.runs.plan import MAX_ROWS, make_plan
 from wordmill.runs.progress import Reporter
 from wordmill.runs.registry import Lease, Registry, Run
 from wordmill.runs.result import Result
+from wordmill.runs.show import count, money, rounded
 from wordmill.runs.sitting import Job, Sitting
 from wordmill.settings import Settings
 
@@ -46,7 +47,7 @@ class Options:
     rows: int | None = None
     out: Path | None = None
     replace: bool = False
-    budget: Budget = Budget()
+    budget: Budget = field(default_factory=Budget)
     concurrency: Concurrency = None
     cache: bool = True
     rest_of: str | None = None
@@ -69,6 +70,14 @@ def open_house(settings: Settings) -> Iterator[House]:
         yield House(settings, Catalog(database, settings), Registry(database, settings))
 
 
+def with_default_model(recipe: Recipe, settings: Settings) -> Recipe:
+    """The recipe with the model of the settings, where it needs one and names none."""
+    needs = any(column.asks_model and not column.models() for column in recipe.columns.values())
+    if settings.default_model is None or recipe.model is not None or not needs:
+        return recipe
+    return recipe.with_values(model=settings.default_model)
+
+
 def generate(
     house: House, recipe: Recipe, options: Options, reporter: Reporter, interrupts: Interrupts
 ) -> Result:
@@ -76,7 +85,9 @@ def generate(
     an engine that gives up; a run that falls short is no error but a `Result` that says so.
     """
     if options.rows is not None and not 0 < options.rows < MAX_ROWS:
-        raise ConfigError(f"A run has at least 1 row and fewer than {MAX_ROWS:,}, not {options.rows:,}.")
+        raise ConfigError(
+            f"A run has at least 1 row and fewer than {MAX_ROWS:,}, not {options.rows:,}."
+        )
     if options.rehearse:
         return _rehearse(house, recipe, options, reporter, interrupts)
     place = find_place(
@@ -84,8 +95,8 @@ def generate(
     )
     if place.goes_on is not None:
         return _go_on(house, recipe, place.goes_on, options, reporter, interrupts)
-    job = _prepared(house, recipe, options, _rows(house, options), place.folder)
-    reporter.say(estimate(job.plan, job.lanes, job.rows).sentence())
+    job = prepare(house, recipe, options, _rows(house, options), place.folder)
+    reporter.say(foretold(job, house.settings))
     _warn(job, reporter)
     make_writable(place.folder)
     if place.cleared:
@@ -102,19 +113,28 @@ def generate(
 def resume(
     house: House, run: str, options: Options, reporter: Reporter, interrupts: Interrupts
 ) -> Result:
-    """Go on with a run: unfinished rows are finished, cells that failed on the wire asked again."""
+    """Go on with a run: unfinished rows are finished, cells that failed on the wire asked again.
+
+    With `out` the dataset goes to another folder, which must be free; also that of a run that is
+    finished, of which nothing is asked again.
+    """
     found = house.registry.get(run)
-    if not found.unfinished:
+    if not found.unfinished and options.out is None:
         raise RunError(
             f"The run {run} is finished: all of its {found.rows:,} rows are made. They are in "
-            f"{shown(found.folder)}; `wordmill runs show {run}` tells about them."
+            f"{shown(found.folder)}; `wordmill resume {run} --out FOLDER` writes them elsewhere."
         )
     recipe = _files(house, found).saved().load()
     return _go_on(house, recipe, found, options, reporter, interrupts)
 
 
 def _go_on(
-    house: House, recipe: Recipe, run: Run, options: Options, reporter: Reporter, interrupts: Interrupts
+    house: House,
+    recipe: Recipe,
+    run: Run,
+    options: Options,
+    reporter: Reporter,
+    interrupts: Interrupts,
 ) -> Result:
     saved = _files(house, run).saved()
     options = replace(
@@ -124,8 +144,10 @@ def _go_on(
         cache=options.cache and saved.cache,
         rest_of=options.rest_of or saved.rest_of,
     )
-    folder = options.out.absolute() if options.out is not None else run.folder
-    job = _prepared(house, recipe, options, options.rows or run.rows, folder)
+    folder = run.folder
+    if options.out is not None and options.out.absolute() != folder:
+        folder = free_folder(options.out)
+    job = prepare(house, recipe, options, options.rows or run.rows, folder)
     _warn(job, reporter)
     make_writable(folder)
     with house.registry.begin(run.id, job.rows) as lease:
@@ -148,17 +170,18 @@ def _rehearse(
             place = find_place(
                 recipe, options.out, rows, replace=options.replace, registry=house.registry
             ).folder
-        job = _prepared(house, recipe, replace(options, cache=False), rows, place)
+        job = prepare(house, recipe, replace(options, cache=False), rows, place)
         prices = ", ".join(job.lanes.named) or "no model"
         reporter.say(f"A dry run: the rehearsal model answers, at the prices of {prices}.")
-        reporter.say(estimate(job.plan, job.lanes, job.rows).sentence())
+        reporter.say(foretold(job, house.settings))
         make_writable(place)
         files = RunFiles("dry-run", Path(scratch))
         with Sitting(
             house.settings, job, files, reporter,
             started=datetime.now(UTC), earlier={}, beat=lambda _: None,
         ) as sitting:  # fmt: skip
-            return sitting.work(lambda: interrupts.asked)
+            result = sitting.work(lambda: interrupts.asked)
+        return replace(result, dry=True, files=result.files if options.out is not None else ())
 
 
 def _rows(house: House, options: Options) -> int:
@@ -167,8 +190,11 @@ def _rows(house: House, options: Options) -> int:
     return house.registry.get(options.rest_of).rows if options.rest_of else DEFAULT_ROWS
 
 
-def _prepared(house: House, recipe: Recipe, options: Options, rows: int, folder: Path) -> Job:
-    """Find everything that is wrong with the input. Nothing is written or sent."""
+def prepare(house: House, recipe: Recipe, options: Options, rows: int, folder: Path) -> Job:
+    """A job, with everything found that is wrong with the input. Nothing is written or sent.
+
+    Raises ConfigError, RecipeError, RunError.
+    """
     rest_of = None
     if options.rest_of is not None:
         earlier = house.registry.get(options.rest_of)
@@ -188,6 +214,27 @@ def _prepared(house: House, recipe: Recipe, options: Options, rows: int, folder:
         concurrency=options.concurrency,
         cache=options.cache,
         rest_of=rest_of,
+    )
+
+
+def foretold(job: Job, settings: Settings) -> str:
+    """What a job will take, in one line; without faults and without the cache."""
+    parts = estimate(job.recipe, job.rows, settings.default_max_tokens)
+    requests = sum(part.requests for part in parts)
+    if not requests:
+        return "Estimate: no requests; no column asks a model."
+    cost = 0.0
+    for part in parts:
+        model = job.lanes.models[part.model]
+        cost += (part.tokens_in * model.price_in + part.tokens_out * model.price_out) / 1e6
+    tokens_in, tokens_out = (
+        rounded(sum(numbers))
+        for numbers in zip(*((part.tokens_in, part.tokens_out) for part in parts), strict=True)
+    )
+    priced = f", about {money(cost)}" if cost else ""
+    return (
+        f"Estimate: {count(requests, 'request')}, about {tokens_in} tokens in and "
+        f"{tokens_out} out{priced}."
     )
 
 

@@ -88,6 +88,8 @@ class Meter:
             "seconds": sitting,
         }
         sums = {name: self.earlier.get(name, 0) + fresh[name] for name in ADDED}
+        # These the records themselves remember, also of a sitting that was killed.
+        sums |= {name: now["spent"][name] for name in ("requests", "money")}
         return Reading(
             **sums,
             resumed=now["resumed"],

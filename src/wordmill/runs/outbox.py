@@ -1,8 +1,9 @@
 """Questions on their way to the engine.
 
 Each `RequestShape` is registered with the engine once; what follows are batches of ids, texts and
-salts. The engine takes as much as it can send; the rest waits here, the columns furthest down
-the recipe first, so that open rows are finished before new ones are begun.
+salts. The engine sends in the order in which it is given, so it is given only what it will send
+soon; the rest waits here, and the columns furthest down the recipe go first. So open rows are
+finished before new ones are begun, and a run that ends early has whole rows to show.
 
 When a server refuses a field (`rejected`), the model's provider may know how to ask without it:
 then every shape of that model is registered anew and the refused questions are asked again. What
@@ -12,6 +13,7 @@ was learnt is kept by the run (`refusals`), so that the next sitting begins with
 import json
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
+from typing import Final
 
 from wordmill._engine import Engine
 from wordmill.errors import RecipeError
@@ -20,8 +22,11 @@ from wordmill.providers.dialect import Dialect
 from wordmill.runs.plan import COLUMN_MASK, COLUMN_SHIFT, MAX_TRIES, TRIES_MASK
 from wordmill.types import Ask, RequestShape
 
-CHUNK = 256
+CHUNK: Final = 256
 """Requests offered to the engine at once."""
+
+SPARE: Final = 64
+"""Requests that a lane is given beyond what it sends at once and what it has just answered."""
 
 
 class _Queue:
@@ -37,10 +42,31 @@ class _Queue:
         self.salts: list[int] = []
 
 
+class Pace:
+    """How much a lane is given. limit: what it sends at once.  out: given and not answered.
+
+    answered: since shortly; it fades with each `send`.
+    """
+
+    __slots__ = ("answered", "limit", "out")
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.out, self.answered = limit, 0, 0
+
+    def room(self) -> int:
+        """How much more it may be given now."""
+        room = 2 * self.limit + SPARE + self.answered - self.out
+        self.answered //= 2
+        return room
+
+
 class Outbox:
     """Takes asks from columns and offers them to the engine.
 
     providers: by the name of the model.  say: told each sentence on what a server refuses, once.
+
+    paces: by the name of the model; who receives answers counts them there.
+    waiting: questions that the engine has not been given.
     """
 
     def __init__(
@@ -54,6 +80,7 @@ class Outbox:
         self._by_identity: dict[int, _Queue] = {}
         self._sent: dict[int, Dialect] = {}
         self._again: dict[int, int] = {}
+        self.paces = {name: Pace(SPARE) for name in providers}
         self.waiting = 0
         self.refusals: list[tuple[str, RequestShape, str]] = []
         self.degraded = 0
@@ -71,14 +98,18 @@ class Outbox:
         if not self.waiting:
             return
         submit = self._engine.submit
+        rooms = {name: pace.room() for name, pace in self.paces.items()}
         for queue in self._queues:
             ids, texts, salts, slots = queue.ids, queue.texts, queue.salts, queue.slots
-            while ids:
-                count = min(len(ids), CHUNK)
+            name = queue.shape.model
+            while ids and rooms[name] > 0:
+                count = min(len(ids), CHUNK, rooms[name])
                 taken = submit(
                     queue.number, ids[:count], texts[: count * slots], salts[:count], 0.0
                 )
                 del ids[:taken], texts[: taken * slots], salts[:taken]
+                rooms[name] -= taken
+                self.paces[name].out += taken
                 self.waiting -= taken
                 if taken < count:
                     break

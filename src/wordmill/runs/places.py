@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from wordmill.errors import RunError
+from wordmill.errors import RunError, StorageError
 from wordmill.recipes import Recipe
 from wordmill.runs.registry import Registry, Run
 from wordmill.storage import said
@@ -30,6 +30,11 @@ class Place:
     cleared: bool = False
 
 
+def folder_of(recipe: Recipe, out: Path | None) -> Path:
+    """The folder that a person named, or the one that a recipe has by itself; absolute."""
+    return (out or DATASETS / recipe.name).absolute()
+
+
 def find_place(
     recipe: Recipe, out: Path | None, rows: int | None, *, replace: bool, registry: Registry
 ) -> Place:
@@ -37,7 +42,7 @@ def find_place(
 
     Raises RunError with the choices when the folder holds something else.
     """
-    folder = (out or DATASETS / recipe.name).absolute()
+    folder = folder_of(recipe, out)
     run = registry.of_folder(folder)
     with said(folder):
         filled = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
@@ -107,6 +112,26 @@ def clear(folder: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+
+
+def free_folder(out: Path) -> Path:
+    """An absolute path of a folder that is empty or not there. Raises RunError."""
+    folder = out.absolute()
+    with said(folder):
+        filled = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if filled:
+        raise RunError(f"{shown(folder)} is not empty. Name another folder with `--out OTHER`.")
+    return folder
+
+
+def holds(folder: Path, run: str) -> bool:
+    """Whether a folder holds the dataset of that run, as far as it got."""
+    from wordmill.datasets import open_dataset
+
+    try:
+        return open_dataset(folder).run == run
+    except StorageError:
+        return False
 
 
 def make_writable(folder: Path) -> None:

@@ -25,8 +25,9 @@ MAX_COLUMNS = COLUMN_MASK + 1
 MAX_ITEMS = ITEM_MASK + 1
 MAX_TRIES = TRIES_MASK
 
+
 def request_id(row: int, column: int, item: int, tries: int) -> int:
-    """The number of a request. Its parts must be below `MAX_ROWS`, `MAX_COLUMNS`, ...: see there."""
+    """The number of a request; its parts are below `MAX_ROWS`, `MAX_COLUMNS` and so on."""
     return row << ROW_SHIFT | column << COLUMN_SHIFT | item << ITEM_SHIFT | tries
 
 
@@ -93,7 +94,7 @@ def make_plan(recipe: Recipe) -> Plan:
             "Make two recipes of it."
         )
     needs = {name: tuple(other for other in order if other in recipe.needs(name)) for name in order}
-    makers = {name: recipe.columns[name].prepare(recipe.context(name)) for name in order}
+    makers = recipe.makers()
     late = _late(order, makers, needs)
     index = {name: number for number, name in enumerate(order)}
     steps = tuple(

@@ -1,14 +1,18 @@
 """A few rows in full, before a run: nothing is kept but what the cache keeps anyway."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
 
+from wordmill._engine import Engine, EngineFault
+from wordmill.errors import ConfigError, EngineError
+from wordmill.providers.base import Provider
 from wordmill.runs.execute import Executor
 from wordmill.runs.meter import Meter, Reading
 from wordmill.runs.outbox import Outbox
+from wordmill.runs.plan import COLUMN_MASK, COLUMN_SHIFT, ITEM_MASK, ITEM_SHIFT, ROW_SHIFT
 from wordmill.runs.session import End, Session
 from wordmill.runs.sitting import Job, start_engine
 from wordmill.settings import Settings
@@ -17,24 +21,27 @@ from wordmill.types import Ask, Value
 LIMIT: Final = 1000
 """Rows of a preview, at most: they are held in memory."""
 
+SLOT: Final = "\0"
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One question as it was asked. column, item: of which cell."""
+    """One question as it was asked. body: the JSON, without `model` (the lane sets it)."""
 
     row: int
     column: str
     item: int
-    tries: int
     model: str
-    messages: tuple[tuple[str, str], ...]
-    parameters: Mapping[str, Value]
-    schema: str | None
+    because: str
+    body: Mapping[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The rows, and why there are fewer than asked for, if there are."""
+    """records: the rows that were made, by number.  sent: every question, in order.
+
+    end: why it ended.
+    """
 
     records: list[Mapping[str, Value]]
     sent: list[Sent]
@@ -54,16 +61,76 @@ class _Shelf:
         self.records.update(zip(numbers, map(orjson.loads, records), strict=True))
 
     def write_ready(self) -> None:
-        return
+        """Nothing: they stay."""
 
 
 class _Listening(Outbox):
     """An outbox that remembers what went through it."""
 
-    def __init__(self, *args: object, names: tuple[str, ...]) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]  # handed on as they came
-        self.names, self.sent = names, list[Sent]()
+    def __init__(
+        self, engine: Engine, providers: Mapping[str, Provider], say: Callable[[str], None]
+    ) -> None:
+        super().__init__(engine, providers, say)
+        self.heard: list[tuple[int, Ask, Mapping[str, Value]]] = []
+        self._asked = providers
 
     def add(self, number: int, ask: Ask) -> None:
         super().add(number, ask)
-        self.sent.append(_sent(number, ask, self.names))
+        body = self._asked[ask.shape.model].body(ask.shape)
+        self.heard.append((number, ask, body))
+
+
+def preview(
+    job: Job, settings: Settings, say: Callable[[str], None], wanted: Callable[[], bool]
+) -> Preview:
+    """Make the first rows of a job. Raises as `Sitting.work`, ConfigError for too many rows."""
+    if not 0 < job.rows <= LIMIT:
+        raise ConfigError(f"A preview shows 1 to {LIMIT:,} rows, not {job.rows:,}.")
+    engine = start_engine(job, settings, None, settings.cache_file if job.cache else None)
+    try:
+        shelf = _Shelf()
+        outbox = _Listening(engine, job.lanes.providers, say)
+        executor = Executor(
+            job.plan, outbox, shelf, iter(range(job.rows)), window=job.rows, backlog=LIMIT
+        )
+        meter = Meter(engine)
+        session = Session(
+            engine, executor, outbox, shelf, meter,
+            rows=job.rows, grace=settings.grace_seconds, wanted=wanted, show=lambda _: None,
+        )  # fmt: skip
+        end = session.run()
+        return Preview(
+            records=[shelf.records[number] for number in sorted(shelf.records)],
+            sent=list(_sent(outbox.heard, tuple(step.name for step in job.plan.steps))),
+            end=end,
+            reading=meter.read(),
+        )
+    except EngineFault as fault:
+        raise EngineError(f"The engine ended: {fault}") from fault
+    finally:
+        engine.close()
+
+
+def _sent(
+    heard: list[tuple[int, Ask, Mapping[str, Value]]], columns: tuple[str, ...]
+) -> Iterator[Sent]:
+    for number, ask, body in sorted(heard, key=lambda one: one[0]):
+        yield Sent(
+            row=number >> ROW_SHIFT,
+            column=columns[number >> COLUMN_SHIFT & COLUMN_MASK],
+            item=number >> ITEM_SHIFT & ITEM_MASK,
+            model=ask.shape.model,
+            because=str(ask.because) if ask.because else "",
+            body=_filled(body, iter(ask.texts)),
+        )
+
+
+def _filled(value: Value, texts: Iterator[str]) -> Value:
+    """The body with its slots filled, in order."""
+    if value == SLOT:
+        return next(texts)
+    if isinstance(value, dict):
+        return {name: _filled(part, texts) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_filled(part, texts) for part in value]
+    return value

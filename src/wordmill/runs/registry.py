@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, TypeAlias, cast
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnElement, and_, delete, insert, select, update
 from sqlalchemy.engine import Connection, RowMapping
 
 from wordmill.database import LOCAL, Database, runs
@@ -181,8 +182,8 @@ class Registry:
         """Say how far a run is; whether somebody asks to cancel it (or has taken it over)."""
         values = {"heartbeat": datetime.now(UTC), "counts": dict(counts)}
         with self._database.begin() as connection:
-            connection.execute(update(runs).where(*_ours(lease)).values(values))
-            asked = connection.execute(select(runs.c.cancel_requested).where(*_ours(lease)))
+            connection.execute(update(runs).where(_ours(lease)).values(values))
+            asked = connection.execute(select(runs.c.cancel_requested).where(_ours(lease)))
             return asked.scalar_one_or_none() is not False
 
     def end(self, lease: Lease, state: State, counts: Mapping[str, Value]) -> None:
@@ -190,7 +191,7 @@ class Registry:
         now = datetime.now(UTC)
         values = {"state": state, "counts": dict(counts), "heartbeat": now, "ended": now}
         with self._database.begin() as connection:
-            connection.execute(update(runs).where(*_ours(lease)).values(values))
+            connection.execute(update(runs).where(_ours(lease)).values(values))
 
     def move(self, run: str, folder: Path) -> None:
         """From now on the run's dataset goes to another folder."""
@@ -205,13 +206,11 @@ class Registry:
                 f"The run {run} is {found.state}: nothing works on it that could be cancelled."
             )
         with self._database.begin() as connection:
-            connection.execute(
-                update(runs).where(runs.c.id == run).values(cancel_requested=True)
-            )
+            connection.execute(update(runs).where(runs.c.id == run).values(cancel_requested=True))
         return found
 
     def remove(self, run: str) -> None:
-        """Forget a run and delete its own files; its dataset stays. Raises RunError while it runs."""
+        """Forget a run and delete its own files, not its dataset. Raises RunError while it runs."""
         self.get(run)
         lock = self._lock(run)
         if lock is None:
@@ -230,12 +229,13 @@ class Registry:
         with said(path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = path.open("ab")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            return None
-        return lock
+        for pause in (0.0, 0.05, 0.1, 0.2):
+            time.sleep(pause)  # another process may only be looking (`_held`)
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock
+        lock.close()
+        return None
 
     def _held(self, run: str) -> bool:
         """Whether a process works on the run."""
@@ -261,6 +261,5 @@ class Registry:
         return Run(**{**values, "folder": Path(row["folder"]), "state": state})
 
 
-def _ours(lease: Lease) -> tuple[bool, bool]:
-    run = lease.run
-    return runs.c.id == run.id, runs.c.fence == run.fence
+def _ours(lease: Lease) -> ColumnElement[bool]:
+    return and_(runs.c.id == lease.run.id, runs.c.fence == lease.run.fence)

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from wordmill.recipes import Recipe
 from wordmill.runs.meter import Reading
-from wordmill.runs.session import End
+from wordmill.runs.session import End, Kind
 from wordmill.types import Row, Value
 
 if TYPE_CHECKING:
@@ -21,20 +22,25 @@ EXIT: Mapping[Outcome, int] = {"finished": 0, "short": 3, "cancelled": 130}
 class Result:
     """A run's end, for now or for good.
 
-    run: its id.  folder: of the dataset.  state: `finished` only if every row that was asked for
-    is made and no cell failed; rows that `keep` turned down are made.  ended: the sentence why it
-    is short or cancelled.  wanted, made, kept, turned_down: rows asked for, made, and judged by
+    run: its id.  name: the recipe's.  columns: its columns, in order.
+    folder: of the dataset.  state: `finished` only if every row that was asked for
+    is made and no cell failed; rows that `keep` turned down are made.  why, ended: the kind of end, and
+    the sentence why it came early.  wanted, made, kept, turned_down: rows asked for, made, and judged by
     `keep`; unsure: rows that `keep` could not judge and therefore did not keep.
     part_done: rows with some answers; a resumed run finishes them.
     failed: cells and items; failed_rows: rows with one.  causes: by column, then cause.
     found: faults that checks saw, those repaired by asking again included.
     reading: requests, tokens, money and times of all sittings.
     tables: rows of each table.  files: of the dataset.  samples: records of two rows, to show.
+    dry: the rehearsal model answered for all others, and nothing is kept.
     """
 
     run: str
+    name: str
+    columns: tuple[str, ...]
     folder: Path
     state: Outcome
+    why: Kind
     ended: str
     wanted: int
     made: int
@@ -53,6 +59,7 @@ class Result:
     files: tuple[Path, ...] = ()
     samples: tuple[Mapping[str, Value], ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
+    dry: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -88,7 +95,9 @@ class Result:
         return {
             "run": self.run,
             "state": self.state,
+            "why": self.why,
             "ended": self.ended,
+            "dry_run": self.dry,
             "folder": str(self.folder),
             "rows": {
                 "wanted": self.wanted, "made": self.made, "kept": self.kept,
@@ -116,6 +125,7 @@ class Result:
 
 def result_of(
     run: str,
+    recipe: Recipe,
     end: End,
     dataset: "DatasetResult",
     reading: Reading,
@@ -136,8 +146,11 @@ def result_of(
         state = "short"
     return Result(
         run=run,
+        name=recipe.name,
+        columns=tuple(recipe.columns),
         folder=dataset.folder,
         state=state,
+        why=end.kind,
         ended=end.sentence,
         wanted=wanted,
         made=dataset.rows,

@@ -79,14 +79,16 @@ class OpenRow:
 
     def _record(self, kept: bool | None) -> bytes:
         values = {name: value for name, value in self.values.items() if name != "row"}
-        return orjson.dumps({
-            "row": self.number,
-            "errors": {name: str(error) for name, error in self.errors.items()},
-            "values": values,
-            "kept": kept,
-            "lineage": self.lineage,
-            "found": self.found,
-        })
+        return orjson.dumps(
+            {
+                "row": self.number,
+                "errors": {name: str(error) for name, error in self.errors.items()},
+                "values": values,
+                "kept": kept,
+                "lineage": self.lineage,
+                "found": self.found,
+            }
+        )
 
 
 def _no_json(value: Value) -> str:

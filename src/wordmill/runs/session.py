@@ -20,7 +20,8 @@ from wordmill.runs.outbox import Outbox
 BATCH: Final = 1024
 """Outcomes taken from the engine at once."""
 
-WAIT, LINGER: Final = 0.1, 0.015
+WAIT: Final = 0.1
+LINGER: Final = 0.015
 """Seconds: the longest wait for an outcome (so that Ctrl-C is heard), and for more after it."""
 
 LOOK: Final = 0.2
@@ -154,6 +155,8 @@ class Session:
             elif self._executor.doubtful:
                 self._settle(at_once=False)
         self._executor.refused = False
+        for lane in progress.reading.lanes:
+            self._outbox.paces[lane.name].limit = max(1, lane.limit)
         self._show(progress)
 
     def _stop(self, end: End, grace: float | None) -> None:

@@ -40,6 +40,11 @@ def count(number: float, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def rounded(number: int) -> str:
+    """An estimate with the two digits that matter: `410,000`."""
+    return f"{round(number, 2 - len(str(number))):,}" if number >= 100 else str(number)
+
+
 def by_cause(causes: Mapping[str, int]) -> str:
     """`12 throttled, 3 dropped`, the most frequent first."""
     ordered = sorted(causes.items(), key=lambda item: (-item[1], item[0]))
@@ -102,6 +107,13 @@ def _labelled(
         for line in textwrap.wrap(paragraph, room) or [""]:
             yield (head if first else " " * len(head)) + line
             first = False
+
+
+def paragraph(text: str, indent: int, width: int = WIDTH) -> Iterator[str]:
+    """A text wrapped and indented, its own line ends kept."""
+    for part in text.split("\n"):
+        for line in textwrap.wrap(part, width - indent) or [""]:
+            yield " " * indent + line
 
 
 def _scalar(value: Value) -> str:

@@ -4,7 +4,7 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -52,7 +52,7 @@ class Job:
     lanes: Lanes
     rows: int
     folder: Path
-    budget: Budget = Budget()
+    budget: Budget = field(default_factory=Budget)
     concurrency: Concurrency = None
     cache: bool = True
     rest_of: RunFiles | None = None
@@ -152,7 +152,7 @@ class Sitting:
         began = time.monotonic()
         dataset = self._store.finish(self._summary(progress, end.sentence))
         return result_of(
-            self._files.run, end, dataset, progress.reading,
+            self._files.run, self._job.recipe, end, dataset, progress.reading,
             wanted=self._job.rows, part_done=progress.part_done,
             degraded=self._outbox.degraded, timings={"writing": time.monotonic() - began},
             samples=self._samples(),
@@ -196,9 +196,7 @@ class Sitting:
     def _writer(self) -> "DatasetWriter":
         from wordmill.datasets import DatasetWriter
 
-        then = (
-            f"Every answer is kept: make room, then `wordmill resume {self._files.run}` goes on."
-        )
+        then = f"Every answer is kept: make room, then `wordmill resume {self._files.run}` goes on."
         return DatasetWriter(self._job.folder, dataset_info(self._job, self._files.run), then=then)
 
     def _summary(self, progress: Progress, ended: str) -> "Summary":
@@ -231,9 +229,7 @@ class Sitting:
         )  # fmt: skip
 
 
-def start_engine(
-    job: Job, settings: Settings, records: Path | None, cache: Path | None
-) -> Engine:
+def start_engine(job: Job, settings: Settings, records: Path | None, cache: Path | None) -> Engine:
     """The engine of a job. Raises StorageError when its files cannot be opened, KeyMissing."""
     config = job.lanes.config(
         settings, owner=LOCAL, records=records, cache=cache,
@@ -252,7 +248,7 @@ def dataset_info(job: Job, run: str) -> "DatasetInfo":
     recipe = job.recipe
     return DatasetInfo(
         name=recipe.name,
-        columns=describe(recipe.columns),
+        columns=describe(recipe.columns, recipe.folder),
         table=recipe.table,
         seed=recipe.seed,
         digest=recipe.digest,

@@ -1,7 +1,7 @@
 """The end of a run in words: what was made, what it took, what failed, where it is, what next."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from wordmill.runs.places import shown
@@ -12,24 +12,24 @@ _CAUSES: Final = 8
 """Lines of causes; the others are in `run.json`."""
 
 
-def summary(result: Result, columns: Sequence[str], *, name: str, rehearsed: bool) -> str:
-    """The whole text. columns: of the recipe, in order.  name: the recipe's.
-
-    rehearsed: a rehearsal model answered; then what comes next is a real one.
-    """
+def summary(result: Result, recipe: str = "") -> str:
+    """The whole text. recipe: as a person named it, for the commands that come next."""
     lines = [headline(result), ""]
     lines += _facts(result)
     for record in result.samples:
-        lines += ["", *row_lines(record, columns)]
+        lines += ["", *row_lines(record, result.columns)]
     if result.files:
         lines += ["", "files", *_files(result)]
-    lines += ["", "next", *(f"  {command}" for command in _next(result, name, rehearsed))]
+    lines += ["", "next", *(f"  {command}" for command in _next(result, recipe or result.name))]
     return "\n".join(lines)
 
 
 def headline(result: Result) -> str:
     """The first line; a short result is never called done."""
     made = f"{result.made:,} of {count(result.wanted, 'row')}"
+    if result.dry:
+        cost = money(result.reading.money) if result.reading.money else "$0"
+        return f"Dry run: {made} made by the rehearsal model; at these prices it cost {cost}."
     match result.state:
         case "finished":
             return f"{result.run} is done: all {count(result.wanted, 'row')} are made."
@@ -55,8 +55,12 @@ def _facts(result: Result) -> Iterator[str]:
         if result.unsure:
             rows.append(f"{result.unsure:,} that `keep` cannot judge")
     yield _fact("rows", ", ".join(rows))
-    asked = [f"{reading.requests:,} sent", f"{reading.cached:,} from the cache",
-             f"{reading.joined:,} joined", f"{sum(reading.retried.values()):,} retried"]  # fmt: skip
+    asked = [
+        f"{reading.requests:,} sent",
+        f"{reading.cached:,} from the cache",
+        f"{reading.joined:,} joined",
+        f"{sum(reading.retried.values()):,} retried",
+    ]
     if reading.resumed:
         asked.append(f"{reading.resumed:,} answered before")
     if result.degraded:
@@ -71,12 +75,16 @@ def _facts(result: Result) -> Iterator[str]:
     if result.found:
         yield _fact("found", f"{by_cause(result.found)} (repaired ones included)")
     if result.failed:
-        yield _fact("failed", f"{count(result.failed, 'cell')} in {count(result.failed_rows, 'row')}")
-        causes = Counter({
-            f"{column}: {cause}": number
-            for column, by in result.causes.items()
-            for cause, number in by.items()
-        })
+        yield _fact(
+            "failed", f"{count(result.failed, 'cell')} in {count(result.failed_rows, 'row')}"
+        )
+        causes = Counter(
+            {
+                f"{column}: {cause}": number
+                for column, by in result.causes.items()
+                for cause, number in by.items()
+            }
+        )
         for cause, number in causes.most_common(_CAUSES):
             yield f"    {number:>6,}  {cause}"
         if len(causes) > _CAUSES:
@@ -98,14 +106,16 @@ def _files(result: Result) -> Iterator[str]:
         yield f"  {shown(folder / 'failed.jsonl')}"
 
 
-def _next(result: Result, name: str, rehearsed: bool) -> list[str]:
+def _next(result: Result, recipe: str) -> list[str]:
     run = result.run
+    if result.dry:
+        return [f"wordmill generate {recipe} --rows {result.wanted}"]
     read = f"wordmill runs rows {run}"
-    export = f"wordmill export {run} --format jsonl --to {name}.jsonl"
+    export = f"wordmill export {run} --format jsonl --to {result.name}.jsonl"
     if result.state == "finished":
-        real = f"wordmill generate {name} --model NAME --out {shown(result.folder)}-real"
-        return [read, export, real if rehearsed else f"wordmill runs show {run}"]
-    if "budget" in result.ended:
+        real = f"wordmill generate {recipe} --model NAME --out {shown(result.folder)}-real"
+        return [read, export, real if result.rehearsed else f"wordmill runs show {run}"]
+    if result.why == "ceiling":
         return [f"wordmill resume {run} --budget HIGHER", read, f"wordmill runs show {run}"]
     return [f"wordmill resume {run}", f"wordmill runs rows {run} --failed", export]
 
@@ -113,5 +123,3 @@ def _next(result: Result, name: str, rehearsed: bool) -> list[str]:
 def _capital(sentence: str) -> str:
     text = sentence[:1].upper() + sentence[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-

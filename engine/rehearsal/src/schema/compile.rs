@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::merge::{decimal, merge};
-use super::number::{Bounds, Number};
+use super::number::{tighter, Bounds, Number};
 use super::pattern::Pattern;
 use super::text::Hint;
 use super::{Array, Format, Node, Object, Property, Schema, Text};
@@ -18,7 +18,8 @@ const MOST_BRANCHES: usize = 64;
 const UNBOUNDED: u32 = u32::MAX;
 
 /// Keywords that restrict values; `$ref` with none of them beside it is a plain reference.
-const NOTES: &[&str] = &["$ref", "$schema", "$id", "$comment", "title", "description", "default", "examples", "deprecated", "$defs", "definitions"];
+const NOTES: &[&str] =
+    &["$ref", "$schema", "$id", "$comment", "title", "description", "default", "examples", "deprecated", "$defs", "definitions"];
 
 /// Compiles the text of a schema. The error is a sentence without its full stop.
 pub(crate) fn compile(schema: &Value) -> Result<Schema, String> {
@@ -287,21 +288,15 @@ fn is_of(value: &Value, kind: &str) -> bool {
 }
 
 fn number(integer: bool, schema: &Map<String, Value>, name: &str) -> Result<Number, String> {
-    let bound = |keyword: &str, exclusive: &str| {
+    // In the older form `exclusiveMinimum: true` says how `minimum` is meant.
+    let bound = |keyword: &str, exclusive: &str, upper: bool| {
         let closed = decimal(schema, keyword).map(|bound| (bound, schema.get(exclusive) == Some(&Value::Bool(true))));
-        (closed, decimal(schema, exclusive).map(|bound| (bound, true)))
+        tighter(closed, decimal(schema, exclusive).map(|bound| (bound, true)), upper)
     };
-    // Where both are given, the one that leaves less is found by trying both.
-    let (low, open_low) = bound("minimum", "exclusiveMinimum");
-    let (high, open_high) = bound("maximum", "exclusiveMaximum");
-    let multiple = decimal(schema, "multipleOf");
-    let number = |low, high| Number::new(&Bounds { integer, low, high, multiple });
-    let nothing = || format!("no number can be valid{}", at(name));
-    let mut found = number(low.or(open_low), high.or(open_high)).ok_or_else(nothing)?;
-    for (low, high) in [(open_low.or(low), high.or(open_high)), (low.or(open_low), open_high.or(high)), (open_low.or(low), open_high.or(high))] {
-        found = found.narrower(number(low, high).ok_or_else(nothing)?);
-    }
-    Ok(found)
+    let low = bound("minimum", "exclusiveMinimum", false);
+    let high = bound("maximum", "exclusiveMaximum", true);
+    Number::new(&Bounds { integer, low, high, multiple: decimal(schema, "multipleOf") })
+        .ok_or_else(|| format!("no number can be valid{}", at(name)))
 }
 
 fn text(schema: &Map<String, Value>, name: &str) -> Result<Text, String> {
@@ -347,7 +342,11 @@ fn list<'a>(value: &'a Value, keyword: &str) -> Result<&'a [Value], String> {
 }
 
 fn at(name: &str) -> String {
-    if name.is_empty() { String::new() } else { format!(" at {name:?}") }
+    if name.is_empty() {
+        String::new()
+    } else {
+        format!(" at {name:?}")
+    }
 }
 
 /// How deep the smallest value of each node is; `UNBOUNDED` for one that would contain itself.

@@ -38,14 +38,19 @@ fn join(keyword: &str, ours: &Value, theirs: &Value) -> Value {
         "enum" => Value::Array(list(ours).into_iter().filter(|value| list(theirs).contains(value)).collect()),
         "type" => {
             let (ours, theirs) = (list(ours), list(theirs));
-            let fits = |name: &Value, names: &[Value]| names.contains(name) || (name == "integer" && names.iter().any(|other| other == "number"));
+            let fits =
+                |name: &Value, names: &[Value]| names.contains(name) || (name == "integer" && names.iter().any(|other| other == "number"));
             let mut both: Vec<_> = ours.iter().filter(|name| fits(name, &theirs)).cloned().collect();
             both.extend(theirs.iter().filter(|name| fits(name, &ours) && !ours.contains(name)).cloned());
             Value::Array(both)
         }
         "minimum" | "exclusiveMinimum" | "minLength" | "minItems" | "minProperties" => larger(ours, theirs),
         "maximum" | "exclusiveMaximum" | "maxLength" | "maxItems" | "maxProperties" => {
-            if larger(ours, theirs) == *ours { theirs.clone() } else { ours.clone() }
+            if larger(ours, theirs) == *ours {
+                theirs.clone()
+            } else {
+                ours.clone()
+            }
         }
         "uniqueItems" => Value::Bool(ours == true || theirs == true),
         // Both must hold: kept side by side.
@@ -75,7 +80,11 @@ fn list(value: &Value) -> Vec<Value> {
 
 fn larger(ours: &Value, theirs: &Value) -> Value {
     let size = |value: &Value| value.as_f64().unwrap_or(f64::NEG_INFINITY);
-    if size(ours) >= size(theirs) { ours.clone() } else { theirs.clone() }
+    if size(ours) >= size(theirs) {
+        ours.clone()
+    } else {
+        theirs.clone()
+    }
 }
 
 /// A number of the schema, exactly.

@@ -110,9 +110,7 @@ impl Schema {
     fn kinds_within(&self, node: usize, depth: u8) -> u8 {
         match &self.nodes[node] {
             Node::OneOfTexts(texts) => texts.iter().map(|text| kind_of(text)).fold(0, |all, one| all | one),
-            Node::AnyOf(nodes) if depth > 0 => {
-                nodes.iter().map(|&node| self.kinds_within(node, depth - 1)).fold(0, |all, one| all | one)
-            }
+            Node::AnyOf(nodes) if depth > 0 => nodes.iter().map(|&node| self.kinds_within(node, depth - 1)).fold(0, |all, one| all | one),
             Node::AnyOf(_) | Node::Anything => kind::ALL,
             Node::Null => kind::NULL,
             Node::Boolean => kind::BOOLEAN,

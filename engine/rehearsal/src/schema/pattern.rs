@@ -158,7 +158,11 @@ impl Parser<'_> {
             }
         }
         let node = self.either(depth + 1)?;
-        if self.eat(')') { Ok(node) } else { Err("has a ( without a )".into()) }
+        if self.eat(')') {
+            Ok(node)
+        } else {
+            Err("has a ( without a )".into())
+        }
     }
 
     fn repeated(&mut self, node: Node) -> Result<Node, String> {
@@ -263,7 +267,11 @@ impl Parser<'_> {
             "Z" | "Zs" | "White_Space" | "Space" => SPACES,
             _ => return Err(format!("uses the class \\p{{{name}}}, which the rehearsal model does not know")),
         };
-        if contrary_ { contrary(ranges) } else { Ok(ranges.to_vec()) }
+        if contrary_ {
+            contrary(ranges)
+        } else {
+            Ok(ranges.to_vec())
+        }
     }
 
     /// A class, behind its opening bracket.
@@ -331,7 +339,11 @@ fn contrary(ranges: &[(char, char)]) -> Result<Vec<(char, char)>, String> {
     if !plain.is_empty() {
         others = plain;
     }
-    if others.is_empty() { Err("has a class that leaves out every plain character".into()) } else { Ok(others) }
+    if others.is_empty() {
+        Err("has a class that leaves out every plain character".into())
+    } else {
+        Ok(others)
+    }
 }
 
 #[cfg(test)]

@@ -290,10 +290,7 @@ mod tests {
             says(json!({"properties": {"code": {"type": "string", "pattern": "(?=x)"}}})),
             "the pattern \"(?=x)\" at \"code\" looks ahead or behind, which the rehearsal model cannot follow"
         );
-        assert_eq!(
-            says(json!({"required": ["b"], "additionalProperties": false})),
-            "the property \"b\" is required but not allowed"
-        );
+        assert_eq!(says(json!({"required": ["b"], "additionalProperties": false})), "the property \"b\" is required but not allowed");
         assert_eq!(says(json!({"$ref": "#"})), "the schema refers to itself without an end");
         assert_eq!(says(json!({"allOf": [{"$ref": "#"}]})), "the schema is more than 100 deep");
     }

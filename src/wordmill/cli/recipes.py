@@ -1,0 +1,278 @@
+"""`wordmill new` and `wordmill check`: begin a recipe, and see that it will work."""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path
+
+import click
+
+from wordmill.cli.recipe_options import Assignment, RecipeCommand, choose, read_words
+from wordmill.cli.settings import warn
+from wordmill.columns.faults import Fault
+from wordmill.database import open_database
+from wordmill.errors import ConfigError, RecipeError, StorageError, WordmillError
+from wordmill.models import Catalog
+from wordmill.providers.base import Model, Probe
+from wordmill.recipes import Recipe
+from wordmill.recipes.estimates import ColumnEstimate, Speed, estimate, seconds
+from wordmill.recipes.recipe import BUILT_IN, FILE, find
+from wordmill.runs.launch import DEFAULT_ROWS, with_default_model
+from wordmill.runs.show import count, duration, money, rounded
+from wordmill.settings import Settings, load
+
+_STARTER = Path(__file__).parent.parent / "recipes" / "starter.yaml"
+_WIDTH = 10  # of the words at the beginning of a line
+_GUESSED_CONCURRENCY = 64  # for models whose concurrency adapts
+
+
+@click.command()
+@click.argument("name")
+@click.option("--recipe", "what", help="A built-in recipe to begin with, such as rlhi.")
+def new(name: str, what: str | None) -> None:
+    """Make a folder NAME with a recipe.yaml to begin with.
+
+    \b
+    wordmill new tickets
+    wordmill new my-rlhi --recipe rlhi
+    """
+    folder = Path(name)
+    if (folder / FILE).exists() or (folder.exists() and not folder.is_dir()):
+        there = folder if not folder.is_dir() else folder / FILE
+        raise ConfigError(f"{there} is there already, and is not overwritten. Choose another name.")
+    if what is None:
+        text = _STARTER.read_text(encoding="utf-8").replace("NAME", _plain(folder.name), 1)
+        _write(folder / FILE, text)
+    else:
+        _copy(what, folder)
+    recipe = Recipe.load(folder)
+    click.echo(f"Made {folder / FILE}: {_columns(recipe)}. Nothing was sent anywhere.")
+    click.echo("\nNext:")
+    for command in ("check {0}", "preview {0} -n 2", "generate {0} --rows 100"):
+        click.echo(f"  wordmill {command.format(folder)}")
+
+
+@click.command(
+    cls=RecipeCommand,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True},
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="RECIPE")
+@click.option("--rows", "-n", type=click.IntRange(1, 2**34), help="For the estimate; default 100.")
+@click.option("--model", help="For every language column that names none.")
+@click.option("--seed", type=click.IntRange(0), help="Another seed gives other rows.")
+@click.option(
+    "--set",
+    "sets",
+    type=Assignment(),
+    multiple=True,
+    metavar="COLUMN.OPTION=VALUE",
+    help="Change an option of a column.",
+)
+@click.option(
+    "--param",
+    "params",
+    type=Assignment(),
+    multiple=True,
+    help="A parameter of the recipe, as --NAME VALUE says too.",
+)
+@click.pass_context
+def check(
+    ctx: click.Context,
+    words: tuple[str, ...],
+    rows: int | None,
+    model: str | None,
+    seed: int | None,
+    sets: tuple[tuple[str, str], ...],
+    params: tuple[tuple[str, str], ...],
+) -> int:
+    """See whether a RECIPE will work and what it will cost; no completion is asked for.
+
+    Shown are the order of its columns, whether each model can be reached, and an estimate of
+    requests, tokens, money and time. RECIPE is a file, a folder, or the name of a built-in one.
+
+    \b
+    wordmill check tickets.yaml --rows 5000
+    wordmill check rlhi --scenarios 200 --actions 3 --model gpt
+    """
+    named, rest = read_words(ctx, words)
+    settings = load()
+    warn(settings)
+    try:
+        chosen = choose(ctx, named, rest, params)
+        recipe = chosen.recipe.with_values(chosen.parameters, sets, seed, model)
+        recipe = with_default_model(recipe, settings)
+    except RecipeError as error:
+        return _complain(error.each)
+    rows = rows or chosen.rows or DEFAULT_ROWS
+    _say("recipe", f"{recipe.name}: {_columns(recipe)}, made in this order:")
+    for step in _steps(recipe):
+        _say("", f"  {', '.join(step)}")
+    errors: list[WordmillError] = []
+    models = _models(recipe, settings, errors)
+    try:
+        parts = estimate(recipe, rows, settings.default_max_tokens)
+    except RecipeError as refused:
+        errors += refused.each
+    else:
+        _tell(parts, rows, models, settings)
+    return _complain(errors)
+
+
+def _complain(errors: Sequence[WordmillError]) -> int:
+    """Say them all; the exit code."""
+    for error in errors:
+        click.echo(f"error: {error}", err=True)
+    return 2 if errors else 0
+
+
+def _say(word: str, text: str) -> None:
+    click.echo(f"{word:<{_WIDTH}}{text}")
+
+
+def _columns(recipe: Recipe) -> str:
+    asking = sum(column.asks_model for column in recipe.columns.values())
+    whose = "no one asks a model" if not asking else f"{asking} of them ask a model"
+    return f"{count(len(recipe.columns), 'column')}, {whose}"
+
+
+def _steps(recipe: Recipe) -> Iterator[Sequence[str]]:
+    """Columns that can be made side by side, in the order of making."""
+    depth: dict[str, int] = {}
+    for name in recipe.order:
+        depth[name] = max((depth[other] + 1 for other in recipe.needs(name)), default=0)
+    for _, step in groupby(sorted(depth, key=depth.__getitem__), key=depth.__getitem__):
+        yield list(step)
+
+
+# Models ----------------------------------------------------------------------------------------
+
+
+def _models(recipe: Recipe, settings: Settings, errors: list[WordmillError]) -> Mapping[str, Model]:
+    """The models that the recipe asks, each looked for at its server, side by side."""
+    found: dict[str, Model] = {}
+    with open_database(settings) as database:
+        catalog = Catalog(database, settings)
+        for name in sorted(recipe.models()):
+            try:
+                for model in catalog.chain(name):
+                    found[model.name] = model
+            except ConfigError as error:
+                errors.append(recipe.error(Fault(_named(recipe, name), str(error))))
+        providers = {name: catalog.provider(name) for name in found}
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        probes = pool.map(lambda provider: provider.probe(), providers.values())
+        for name, probe in zip(providers, probes, strict=True):
+            _tell_probe(name, probe, errors)
+    return found
+
+
+def _named(recipe: Recipe, model: str) -> tuple[str, ...]:
+    """Where a recipe names a model."""
+    for name, column in recipe.columns.items():
+        if model in column.models():
+            return ("columns", name, "model")
+    return ("model",)
+
+
+def _tell_probe(name: str, probe: Probe, errors: list[WordmillError]) -> None:
+    if probe.usable:
+        _say("model", f"{name}: {probe.sentence}")
+    else:
+        errors.append(ConfigError(f"The model {name!r} cannot be used. {probe.sentence}"))
+
+
+# The estimate ----------------------------------------------------------------------------------
+
+
+def _tell(
+    parts: Sequence[ColumnEstimate], rows: int, models: Mapping[str, Model], settings: Settings
+) -> None:
+    for part in parts:
+        if part.fault:
+            _say("note", f"{part.column}, {part.fault} (with made-up answers; it may go well)")
+    requests = sum(part.requests for part in parts)
+    if not requests:
+        _say("estimate", f"{count(rows, 'row')}, no requests")
+        return
+    tokens_in, tokens_out, most_out = (
+        rounded(sum(numbers))
+        for numbers in zip(
+            *((part.tokens_in, part.tokens_out, part.most_out) for part in parts), strict=True
+        )
+    )
+    _say(
+        "estimate",
+        f"{count(rows, 'row')} = {count(requests, 'request')}, about {tokens_in} tokens in and "
+        f"{tokens_out} out (at most {most_out})",
+    )
+    cost, most = _price(parts, models, most=False), _price(parts, models, most=True)
+    unpriced = sorted(
+        part.model
+        for part in parts
+        if part.model in models
+        and models[part.model].provider != "rehearsal"
+        and not (models[part.model].price_in or models[part.model].price_out)
+    )
+    if cost:
+        _say("money", f"about {money(cost)}, at most {money(most)}")
+    elif unpriced:
+        _say(
+            "money", f"not known: the catalog has no price for {', '.join(dict.fromkeys(unpriced))}"
+        )
+    else:
+        _say("money", "none")
+    speeds = {
+        name: Speed(
+            concurrency=model.concurrency or settings.concurrency or _GUESSED_CONCURRENCY,
+            rpm=model.rpm,
+            tpm=model.tpm,
+        )
+        for name, model in models.items()
+        if model.provider != "rehearsal"
+    }
+    if time := seconds(parts, speeds):
+        at_once = ", ".join(f"{name} {speed.concurrency}" for name, speed in speeds.items())
+        _say("time", f"about {duration(max(1, time))} (guessed; at once: {at_once})")
+
+
+def _price(parts: Sequence[ColumnEstimate], models: Mapping[str, Model], *, most: bool) -> float:
+    return (
+        sum(
+            part.tokens_in * models[part.model].price_in
+            + (part.most_out if most else part.tokens_out) * models[part.model].price_out
+            for part in parts
+            if part.model in models
+        )
+        / 1e6
+    )
+
+
+# A new recipe ----------------------------------------------------------------------------------
+
+
+def _plain(name: str) -> str:
+    """A folder's name as a recipe's name."""
+    kept = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name)
+    return kept.strip("-")[:100] or "recipe"
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _copy(what: str, folder: Path) -> None:
+    """A built-in recipe with its files, or any recipe's one file."""
+    path, _ = find(what)
+    try:
+        if path.is_relative_to(BUILT_IN):
+            shutil.copytree(path.parent, folder, dirs_exist_ok=True)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / FILE)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written: {error.strerror}.") from error

@@ -1,0 +1,163 @@
+"""Examples for supervised fine-tuning, as TRL, axolotl, LLaMA-Factory and Unsloth read them.
+
+One JSON object a line, by default `{"messages": [{"role", "content"}, ...]}` that ends with the
+answer to learn. What is learnt is the recipe's column with items, or else its only prompt column.
+Of items, those of the recipe's first variant are learnt: it is the one that the others differ from.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import orjson
+from pydantic import Field, model_validator
+
+from wordmill.errors import ExportError, nearest
+from wordmill.exports.base import (
+    Counted,
+    Export,
+    Source,
+    SourceColumn,
+    Target,
+    Written,
+    checked_file,
+    kept,
+)
+from wordmill.exports.examples import (
+    NO_ANSWER,
+    NO_PROMPT,
+    ExampleOptions,
+    Linked,
+    Turns,
+    as_text,
+    check_file,
+    check_messages,
+    check_prompt_completion,
+    column_of,
+    field_of,
+    items_columns,
+    nothing,
+    prompter,
+    seen,
+    turn,
+)
+from wordmill.types import Row, Value
+
+
+class SftOptions(ExampleOptions):
+    """Options of SFT."""
+
+    completion: str = Field("", description="the column that is learnt")
+    form: Literal["messages", "prompt-completion"] = Field(
+        "messages", description="one list of messages, or prompt and completion apart"
+    )
+    plain: bool = Field(False, description="prompt and completion as texts, not as messages")
+    variant: str = Field("", description="of items: the variant that is learnt, or `any`")
+
+    @model_validator(mode="after")
+    def _plain_pairs(self) -> "SftOptions":
+        if self.plain and self.form != "prompt-completion":
+            raise ValueError("it goes with form=prompt-completion")
+        return self
+
+
+class Sft(Export[SftOptions]):
+    """SFT."""
+
+    name = "sft"
+    ending = ".jsonl"
+    options = SftOptions
+
+    def fill(self, dataset: Source, target: Target, options: SftOptions) -> Written:
+        """One file of examples."""
+        answer = _learnt(dataset, options)
+        before = prompter(dataset, options, answer)
+        variant = _variant(dataset, answer, options)
+        path, counted = target.examples(self.name), Counted()
+        check = check_messages if options.form == "messages" else check_prompt_completion
+
+        def read_back(part: Path) -> None:
+            if not counted.rows:
+                raise nothing(dataset, counted)
+            check_file(part, check, counted.rows)
+
+        with checked_file(path, read_back) as file:
+            for row, linked in kept(dataset, options, counted):
+                prompt = before(seen(row, linked))
+                for text in _answers(row, linked, answer, options, variant, counted):
+                    if prompt is None:
+                        counted.skip(NO_PROMPT)
+                        continue
+                    example = _example(prompt, text, options)
+                    file.write(orjson.dumps(example, option=orjson.OPT_APPEND_NEWLINE))
+                    counted.rows += 1
+        return Written(counted.rows, counted.skipped, (path,))
+
+
+def _learnt(dataset: Source, options: SftOptions) -> SourceColumn:
+    """The column that is learnt. Raises ExportError where it must be named."""
+    if options.completion:
+        column = column_of(dataset, options.completion)
+        if column.joins is not None:
+            raise ExportError(
+                f"The column {column.name!r} belongs to the items of {column.joins!r}: learn it "
+                f"with completion={column.joins} and field={column.name}."
+            )
+        return column
+    asked = [c for c in dataset.columns if c.type == "prompt" and c.joins is None]
+    found = items_columns(dataset) or asked
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(column.name for column in found) or "none that a model wrote"
+    raise ExportError(
+        f"Which column is to be learnt? There is {names}. Name it with the option completion."
+    )
+
+
+def _variant(dataset: Source, answer: SourceColumn, options: SftOptions) -> str | None:
+    """The variant that is learnt, or None for any. Raises ExportError for an unknown one."""
+    if answer.table is None or options.variant == "any":
+        return None
+    variants = dataset.option(answer.name, "variants") or []
+    names = [variant["name"] for variant in variants]
+    if options.variant and options.variant not in names:
+        raise ExportError(
+            f"{answer.name!r} has no variant {options.variant!r}{nearest(options.variant, names)}"
+        )
+    return options.variant or (names[0] if names else None)
+
+
+def _answers(
+    row: Row,
+    linked: Linked,
+    answer: SourceColumn,
+    options: SftOptions,
+    variant: str | None,
+    counted: Counted,
+) -> Iterator[str]:
+    if answer.table is None:
+        values: list[Value] = [row[answer.name]]
+    else:
+        items = linked.get(answer.name, [])
+        values = [field_of(item, options.field) for item in items if _is(item, variant)]
+        for _ in range(len(items) - len(values)):
+            counted.skip("of another variant")
+    for value in values:
+        text = as_text(value)
+        if text is None:
+            counted.skip(NO_ANSWER)
+        else:
+            yield text
+
+
+def _is(item: Row, variant: str | None) -> bool:
+    return variant is None or item["variant"] == variant
+
+
+def _example(prompt: Turns, answer: str, options: SftOptions) -> dict[str, Value]:
+    reply = turn("assistant", answer)
+    if options.form == "messages":
+        return {"messages": [*prompt, reply]}
+    if options.plain:
+        return {"prompt": "\n\n".join(one["content"] for one in prompt), "completion": answer}
+    return {"prompt": prompt, "completion": [reply]}
