@@ -1,1 +1,0 @@
-"""Stores: where records stay."""
