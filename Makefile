@@ -19,7 +19,7 @@ install: .venv/.installed ## make .venv, install the locked dependencies, build 
 	@touch $@
 
 demo: install ## the main job: 200 ethical scenarios with 3 actions each, on the rehearsal model
-	$(BIN)/wordmill generate rlhi --model rehearsal --scenarios 200 --actions 3 --out datasets/demo --replace
+	$(BIN)/wordmill generate rlhi --model rehearsal --scenarios 200 --actions 3 --out datasets/demo --replace --yes
 
 test: lint types test-rust test-python ## all of the proof: lint, types, Rust tests, Python tests on 3.11 and 3.12
 

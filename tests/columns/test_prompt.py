@@ -93,6 +93,15 @@ def test_checks_can_be_chosen() -> None:
     assert str(only) == 'as_an_ai: the text says "as an ai"'
 
 
+def test_what_is_both_goes_by_its_beginning() -> None:
+    text = "As an AI, I cannot help with that."
+    assert str(cell(asker(Prompt("Write.")), ROW, script(text))[0]).startswith("as_an_ai: ")
+    only = cell(asker(Prompt("Write.", checks=["refusal"])), ROW, script(text))[0]
+    assert str(only) == f"refused: {text}"
+    text = "I'm sorry, but as an AI I cannot help with that."
+    assert str(cell(asker(Prompt("Write.")), ROW, script(text))[0]) == f"refused: {text}"
+
+
 @pytest.mark.parametrize(
     ("text", "rest"),
     [

@@ -9,15 +9,67 @@ import orjson
 
 from wordmill.datasets import ColumnInfo, DatasetInfo, ModelFacts, Summary
 
-WORDS = (
+VOCABULARY = (
     "the a screen keyboard battery order refund customer warranty charger morning because after "
     "still never support called arrived broken slowly again maybe window delivery box two days "
     "help please cannot start without light noise update store price returned waiting answer"
-).split()
+)
+WORDS = VOCABULARY.split()
 
 SCOPES = ["Personal", "Professional", "Local community", "City or Village", "National", "Global"]
 SEVERITIES = ["Annoyance", "Disruptive", "Serious", "Critical"]
 VARIANTS = ["balanced", "short-sighted", "inaction"]
+
+TICKETS_RECIPE = """\
+name: tickets
+description: Customers write about what they bought.
+seed: 7
+model: mock
+columns:
+  product: {type: category, values: [laptop, phone], weights: [2, 1]}
+  mood: {type: category, values: [calm, angry, sad], weights: [1, 1, 0]}
+  ticket:
+    type: prompt
+    system: You write as customers do.
+    prompt: A {{ mood }} customer writes about a {{ product }}.
+  urgency:
+    type: prompt
+    prompt: "How urgent is this? {{ ticket }}"
+    schema:
+      type: object
+      properties: {level: {type: integer, minimum: 1, maximum: 5}}
+      required: [level]
+  verdict:
+    type: judge
+    of: ticket
+    scores: {realism: 0 to 4, clarity: 0 to 4}
+keep: verdict.realism >= 2
+"""
+
+SCENARIOS_RECIPE = """\
+name: rlhi
+description: Situations, and what an agent with three aims would do.
+table: scenarios
+seed: 11
+model: mock
+columns:
+  scope:
+    type: category
+    values: [Personal, Professional, Local community, City or Village, National, Global]
+  severity: {type: category, values: [Annoyance, Disruptive, Serious, Critical]}
+  scenario: {type: prompt, prompt: "{{ scope }}, {{ severity }}"}
+  actions:
+    type: candidates
+    n: 3
+    prompt: "{{ variant.instruction }} {{ scenario }}"
+    variants:
+      - {name: balanced, instruction: Weigh all three.}
+      - {name: short-sighted, instruction: Make it go away.}
+      - {name: inaction, instruction: Wait.}
+    sections: [considerations, action]
+  score: {type: judge, each: actions, scores: {suffering: 0 to 4}}
+  comparison: {type: judge, pairwise: actions}
+"""
 
 SUMMARY = Summary(
     models=(ModelFacts("mock", "openai", "mock-1", "http://127.0.0.1:9000/v1", 0.15, 0.6),),
@@ -34,7 +86,7 @@ TICKETS = DatasetInfo(
     name="tickets",
     seed=7,
     digest="5f" * 16,
-    recipe="name: tickets\nseed: 7\n",
+    recipe=TICKETS_RECIPE,
     description="Customers write about what they bought.",
     keep="verdict.realism >= 2",
     run="3f9a",
@@ -102,7 +154,7 @@ SCENARIOS = DatasetInfo(
     table="scenarios",
     seed=11,
     digest="a0" * 16,
-    recipe="name: rlhi\nseed: 11\n",
+    recipe=SCENARIOS_RECIPE,
     description="Situations, and what an agent with three aims would do.",
     run="77c1",
     columns=(

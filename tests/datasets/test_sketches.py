@@ -62,7 +62,9 @@ def test_no_texts_repeat_nothing() -> None:
 def test_frequent_things_survive_and_are_never_counted_too_high() -> None:
     frequent = Frequent(limit=64)
     rng = random.Random(5)
-    stream = ["Once upon a time"] * 900 + [f"opening {n}" for n in range(9000)] + ["In a town"] * 400
+    stream = (
+        ["Once upon a time"] * 900 + [f"opening {n}" for n in range(9000)] + ["In a town"] * 400
+    )
     rng.shuffle(stream)
     for start in range(0, len(stream), 500):
         frequent.extend(stream[start : start + 500])

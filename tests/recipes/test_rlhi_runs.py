@@ -293,7 +293,7 @@ def test_an_action_stays_with_its_scenario_when_replies_come_in_reverse_order(
 
 
 def test_refusals_and_texts_as_an_ai_are_found(tmp_path: Path, rehearse: Any) -> None:
-    """Each fault of the server is a cell with its name, no more and no fewer."""
+    """Each fault of the server is found, no more and no fewer."""
     server = rehearse(errors={"refuse": 0.1, "as-an-ai": 0.1}, seed=3)
     url = f"http://127.0.0.1:{server.port}/v1"
     assert run("models", "add", "moody", "--base-url", url, "--model", "rehearsal") == 0
@@ -308,9 +308,11 @@ def test_refusals_and_texts_as_an_ai_are_found(tmp_path: Path, rehearse: Any) ->
     found: Counter[str] = Counter()
     for row in rows(dataset, "scenarios"):
         found.update(row["lineage"].get("found") or {})
-    assert found == {"refused": given["refuse"], "as_an_ai": given["as-an-ai"]}
-    assert given["refuse"] > 5
-    assert given["as-an-ai"] > 5
+    assert found.keys() == {"refused", "as_an_ai"}
+    assert found.total() == given["refuse"] + given["as-an-ai"]
+    # "As an AI language model, I cannot ..." is both, and goes by the graver name.
+    assert found["refused"] >= given["refuse"] > 5
+    assert found["as_an_ai"] > 5
     for item in rows(dataset, "actions"):
         if item["error"]:
             assert item["error"].partition(":")[0] in ("refused", "as_an_ai")

@@ -29,7 +29,7 @@ columns:
       properties: {level: {type: integer, minimum: 1, maximum: 5}}
       required: [level]
   verdict: {type: judge, of: ticket, scores: {realism: "0 to 4, is it believable?"}}
-keep: verdict.realism >= 1
+keep: verdict.realism >= 2
 """
 
 SHORT = """\

@@ -21,11 +21,7 @@ pub fn find_marker(text: &[u8]) -> Option<u32> {
     let mut number: u32 = 0;
     for (at, &byte) in text.get(start..)?.iter().enumerate() {
         match byte {
-            b'0'..=b'9' => {
-                number = number
-                    .checked_mul(10)?
-                    .checked_add(u32::from(byte - b'0'))?
-            }
+            b'0'..=b'9' => number = number.checked_mul(10)?.checked_add(u32::from(byte - b'0'))?,
             b']' if at > 0 => return (number < MARKERS).then_some(number),
             _ => return None,
         }
@@ -44,9 +40,7 @@ pub fn answers(body: &[u8], number: u32) -> bool {
 
 /// Seconds since 1970, as Python's `time.time()` gives them.
 pub fn unix_now() -> f64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0.0, |since| since.as_secs_f64())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// The value of `--name value` among the program's arguments, or `default`.
@@ -57,12 +51,8 @@ pub fn argument<T: FromStr>(name: &str, default: T) -> Result<T, String> {
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         if argument == name {
-            let value = arguments
-                .next()
-                .ok_or_else(|| format!("{name} wants a value"))?;
-            return value
-                .parse()
-                .map_err(|_| format!("{name} cannot be {value:?}"));
+            let value = arguments.next().ok_or_else(|| format!("{name} wants a value"))?;
+            return value.parse().map_err(|_| format!("{name} cannot be {value:?}"));
         }
     }
     Ok(default)
@@ -75,14 +65,7 @@ pub fn argument<T: FromStr>(name: &str, default: T) -> Result<T, String> {
 pub fn raise_open_files() -> io::Result<()> {
     use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: maximum,
-            maximum,
-        },
-    )
-    .map_err(io::Error::from)
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).map_err(io::Error::from)
 }
 
 /// `http://host:port/path` in its two parts, `host:port` and `/path` (without a slash at its end).
@@ -90,12 +73,8 @@ pub fn raise_open_files() -> io::Result<()> {
 /// # Errors
 /// A sentence, for anything else: TLS is not what is measured here.
 pub fn split_url(url: &str) -> Result<(&str, &str), String> {
-    let rest = url
-        .strip_prefix("http://")
-        .ok_or_else(|| format!("{url:?} does not begin with http://"))?;
-    Ok(rest.find('/').map_or((rest, ""), |at| {
-        (&rest[..at], rest[at..].trim_end_matches('/'))
-    }))
+    let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url:?} does not begin with http://"))?;
+    Ok(rest.find('/').map_or((rest, ""), |at| (&rest[..at], rest[at..].trim_end_matches('/'))))
 }
 
 #[cfg(test)]

@@ -645,7 +645,7 @@ pub(crate) const REFUSALS: &[&str] = &[
 
 pub(crate) const AS_AN_AI: &[&str] = &[
     "As an AI language model, I do not have personal experiences or opinions.",
-    "As an AI language model, I cannot make real-world decisions, but I can offer some general thoughts.",
+    "As an AI language model, I see this only from the outside, but here are some general thoughts.",
     "As an AI language model, I have no access to current events, so please take this with care.",
     "As an AI language model, I can only describe this in general terms.",
 ];

@@ -37,7 +37,7 @@ _SALTS = 2**53 - 1
 class Options(BaseModel):
     """Options inside the options of a column."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 class Turn(Options):
@@ -261,9 +261,18 @@ class Exchange:
         return text
 
     def _checked(self, text: str) -> CellError | None:
-        return (refused(text) if self._refusal else None) or (
-            as_an_ai(text) if self._as_an_ai else None
-        )
+        """What free text says instead of answering.
+
+        "As an AI, I cannot ..." is both, and goes by what it begins with.
+        """
+        fault = None
+        if self._as_an_ai and text[:4].lower() == "as a":
+            fault = as_an_ai(text)
+        if fault is None and self._refusal:
+            fault = refused(text)
+        if fault is None and self._as_an_ai:
+            fault = as_an_ai(text)
+        return fault
 
     def _ask_again(
         self, row: Row, ask: Ask, text: str, complaint: Complaint, place: int

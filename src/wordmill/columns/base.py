@@ -81,7 +81,12 @@ class Config(BaseModel):
     field that a subclass declares with `Field(kw_only=False)`; type checkers read it so too.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        arbitrary_types_allowed=False,
+        ser_json_inf_nan="constants",  # no silent null: whoever writes JSON refuses them
+    )
 
     def __init__(self, /, *main: Value, **options: Value) -> None:
         """Fill in the options. Raises RecipeError with every fault; pydantic's is its cause."""

@@ -167,6 +167,8 @@ class _Deal:
 
     def __init__(self, variants: Sequence[Variant], context: Context) -> None:
         self._variants = [variant.model_dump() for variant in variants]
+        if not variants:
+            return
         ones = [1] * len(variants)
         self._order = Deck(context.seed, context.name, ones, "variants")
         self._turn = Deck(context.seed, context.name, ones, "turns")

@@ -40,7 +40,6 @@ OWN = "value"
 
 _HAND = 1024  # rows dealt at once, about; a cell made alone costs as much as this many
 _LONGEST_HAND = 8192
-_REACH = 512  # how far a forbidden value is carried to another row
 _KEPT = 4  # hands remembered
 _SHOWN = 1000  # values that a schema lists
 
@@ -224,7 +223,7 @@ def _check_branches(lists: Branches[Listed], context: Context, where: str) -> No
         for key in sorted(known - lists.branches.keys()):
             raise RecipeError(
                 f"nothing is given for {lists.path[0]} = {key!r}; add it, or `{OTHERWISE}` for all "
-                "that are not named",
+                "that are not named.",
                 where,
             )
 
@@ -274,8 +273,8 @@ def _rules(
         own = _names(rule[OWN])
         for key in sorted(own - known):
             raise RecipeError(
-                f"{context.name!r} has no value {key!r}{nearest(key, known)} (the first name in a "
-                "forbidden combination is this column itself)",
+                f"{context.name!r} has no value {key!r}{nearest(key, known)} The first name in a "
+                "forbidden combination is this column itself.",
                 where,
             )
         conditions: list[tuple[int, frozenset[str]]] = []
@@ -541,11 +540,12 @@ class _DealtInHands(Filler):
         """
         banned = [self._rules.banned(row) for row in rows]
         keys, none = branch.keys, list[tuple[int, CellError]]()
+        stuck: set[tuple[str, frozenset[str]]] = set()  # found no partner: not looked for again
         for here, not_here in enumerate(banned):
-            if not not_here or keys[dealt[here]] not in not_here:
-                continue
             mine = keys[dealt[here]]
-            for there in _outwards(here, len(rows)):
+            if mine not in not_here:
+                continue
+            for there in _outwards(here, len(rows)) if (mine, not_here) not in stuck else ():
                 if (
                     dealt[there] >= 0
                     and keys[dealt[there]] not in not_here
@@ -554,6 +554,7 @@ class _DealtInHands(Filler):
                     dealt[here], dealt[there] = dealt[there], dealt[here]
                     break
             else:
+                stuck.add((mine, not_here))
                 allowed = branch.draw_allowed(not_here, self._again.word(rows[here]["row"]))
                 dealt[here] = -1 if allowed is None else allowed
                 if allowed is None:
@@ -563,7 +564,7 @@ class _DealtInHands(Filler):
 
 def _outwards(start: int, count: int) -> Iterator[int]:
     """Places around one, the nearest first, both ways."""
-    for distance in range(1, _REACH):
+    for distance in range(1, count):
         if start + distance < count:
             yield start + distance
         if start - distance >= 0:

@@ -122,7 +122,7 @@ class Datetime(Column):
         if other is not None and other.value_schema().get("type", "string") != "string":
             raise RecipeError(
                 f"{self.after!r} makes values of the type {other.value_schema()['type']!r}, and "
-                "`after` counts from a date",
+                "`after` counts from a date.",
                 f"columns.{context.name}.after",
             )
         return _Moments(self, context, other.format if isinstance(other, Datetime) else None)

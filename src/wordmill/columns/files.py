@@ -33,17 +33,17 @@ def resolve(folder: Path, path: str, where: str = "") -> Path:
     if path.startswith(BUILT_IN):
         inside = PurePosixPath(path.removeprefix(BUILT_IN))
         if inside.is_absolute() or ".." in inside.parts:
-            raise RecipeError(f"{path!r} leaves the files that ship with Wordmill", where)
+            raise RecipeError(f"{path!r} leaves the files that ship with Wordmill.", where)
         found = Path(__file__).parent.parent / "recipes_data" / inside
         if not found.is_file():
-            raise RecipeError(f"no file {str(inside)!r} ships with Wordmill", where)
+            raise RecipeError(f"no file {str(inside)!r} ships with Wordmill.", where)
         return found
     found = folder / Path(path).expanduser()
     if found.is_dir():
-        raise RecipeError(f"{path!r} is a folder; name a file in it", where)
+        raise RecipeError(f"{path!r} is a folder; name a file in it.", where)
     if not found.is_file():
         raise RecipeError(
-            f"there is no file {path!r}; the recipe's paths start in {str(folder.absolute())!r}",
+            f"there is no file {path!r}; the recipe's paths start in {str(folder.absolute())!r}.",
             where,
         )
     return found
@@ -63,7 +63,7 @@ def fingerprint(path: Path, where: str = "") -> str:
 
 def unreadable(path: Path, error: OSError, where: str) -> RecipeError:
     """The sentence about a file that the system does not let us read."""
-    return RecipeError(f"{path.name!r} cannot be read: {error.strerror or error}", where)
+    return RecipeError(f"{path.name!r} cannot be read: {error.strerror or error}.", where)
 
 
 def decoded(raw: bytes, name: str, line: int, where: str) -> str:
@@ -77,7 +77,7 @@ def decoded(raw: bytes, name: str, line: int, where: str) -> str:
         line += raw.count(b"\n", 0, error.start)
         raise RecipeError(
             f"{name!r}, line {line}: the byte {raw[error.start]:#04x} is not UTF-8. "
-            "Save the file as UTF-8",
+            "Save the file as UTF-8.",
             where,
         ) from error
 
@@ -193,7 +193,7 @@ def read_list(path: Path, where: str) -> Listed:
             raise ValueError(f"a list of values is .yaml, .json, .csv or .txt, not {suffix!r}")
         return listed(entries, "it")
     except ValueError as error:
-        raise RecipeError(f"{path.name!r}: {error}", where) from error
+        raise RecipeError(f"{path.name!r}: {error}.", where) from error
 
 
 def _entries(document: Value) -> list[Value]:

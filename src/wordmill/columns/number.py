@@ -266,5 +266,5 @@ def _poisson(mean: float, low: float, high: float, where: str) -> Callable[[floa
 
 def _nothing_left(name: str, low: float, high: float, where: str) -> RecipeError:
     return RecipeError(
-        f"next to nothing of this {name} distribution lies between {low:g} and {high:g}", where
+        f"next to nothing of this {name} distribution lies between {low:g} and {high:g}.", where
     )

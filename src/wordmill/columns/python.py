@@ -74,11 +74,11 @@ def _imported(path: str, folder: Path, where: str) -> _Function:
         if missing:
             raise RecipeError(
                 f"there is no module {module_name!r} in {str(folder.absolute())!r}, the recipe's "
-                "folder, and none is installed",
+                "folder, and none is installed.",
                 where,
             ) from error
         raise RecipeError(
-            f"the module {module_name!r} does not import: {_words(error)}", where
+            f"the module {module_name!r} does not import: {_words(error)}.", where
         ) from error
     function = getattr(module, name, None)
     if not callable(function):
@@ -87,7 +87,7 @@ def _imported(path: str, folder: Path, where: str) -> _Function:
             f"the module {module_name!r} has no function {name!r}{nearest(name, known)}", where
         )
     if inspect.iscoroutinefunction(function):
-        raise RecipeError(f"{path!r} is an async function; a column calls plain ones", where)
+        raise RecipeError(f"{path!r} is an async function; a column calls plain ones.", where)
     return cast(_Function, function)
 
 

@@ -63,7 +63,7 @@ def open_table(path: Path, picked: Picked | None, where: str) -> SeedTable:
     kind = _KINDS.get(path.suffix.lower())
     if kind is None:
         raise RecipeError(
-            f"{path.name!r} is no file of rows that we read: .csv, .tsv, .jsonl or .parquet",
+            f"{path.name!r} is no file of rows that we read: .csv, .tsv, .jsonl or .parquet.",
             f"{where}.file",
         )
     try:
@@ -71,7 +71,7 @@ def open_table(path: Path, picked: Picked | None, where: str) -> SeedTable:
     except OSError as error:
         raise unreadable(path, error, f"{where}.file") from error
     if not len(table):
-        raise RecipeError(f"{path.name!r} has no rows; give it at least one", f"{where}.file")
+        raise RecipeError(f"{path.name!r} has no rows; give it at least one.", f"{where}.file")
     return table
 
 
@@ -129,7 +129,8 @@ class _Lines(SeedTable):
             return _gone(self.name, error)
 
     def _fault(self, line: int, what: str) -> RecipeError:
-        return RecipeError(f"{self.name!r}, line {line}: {what}", self._where)
+        end = "" if what.endswith((".", "?")) else "."
+        return RecipeError(f"{self.name!r}, line {line}: {what}{end}", self._where)
 
 
 def _written_to(name: str) -> CellError:
@@ -275,7 +276,7 @@ class _Parquet(SeedTable):
                 self._check(file, schema, where)
         except pa.ArrowInvalid as error:
             raise RecipeError(
-                f"{self.name!r} is no Parquet file: {error}", f"{where}.file"
+                f"{self.name!r} is no Parquet file: {error}.", f"{where}.file"
             ) from error
         self._ends = [sum(groups[: number + 1]) for number in range(len(groups))]
         self._kept: OrderedDict[int, pa.Table] = OrderedDict()
@@ -295,7 +296,7 @@ class _Parquet(SeedTable):
             kind = schema.field(own).type
             if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
                 raise RecipeError(
-                    f"the column {own!r} of {self.name!r} is binary; leave it out with `columns`",
+                    f"the column {own!r} of {self.name!r} is binary; leave it out with `columns`.",
                     f"{where}.columns",
                 )
             if pa.types.is_floating(kind):
@@ -310,7 +311,7 @@ class _Parquet(SeedTable):
                     raise RecipeError(
                         f"{self.name!r}, row {row + place} (from 0): {own!r} is "
                         f"{table.column(own)[place].as_py()}, and JSON has no such number; make "
-                        "it null, or leave the column out with `columns`",
+                        "it null, or leave the column out with `columns`.",
                         f"{where}.file",
                     )
             row += table.num_rows

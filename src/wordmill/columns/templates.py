@@ -255,9 +255,7 @@ class Template(_Compiled):
         except _RENDER_ERRORS as error:
             return self._error(error)
         if len(text) > LIMIT:
-            return CellError(
-                "template", f"the text has {len(text):,} characters; at most {LIMIT:,}"
-            )
+            return CellError("template", f"the text has {len(text):,} characters, above {LIMIT:,}")
         return text
 
 

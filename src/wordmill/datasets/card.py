@@ -69,7 +69,7 @@ def card(info: DatasetInfo, manifest: Manifest, assembly: Assembly) -> str:
         main.append((name, type_words(kind), _MEANING.get(name) or meaning))
     return render(
         "card.md.jinja",
-        header=yaml.safe_dump(_header(info, manifest), sort_keys=False, allow_unicode=True),
+        header=_yaml(_header(info, manifest)),
         name=plain(info.name),
         description=plain(info.description),
         keep=code(info.keep or ""),
@@ -86,8 +86,8 @@ def card(info: DatasetInfo, manifest: Manifest, assembly: Assembly) -> str:
 def _header(info: DatasetInfo, manifest: Manifest) -> "dict[str, Value]":
     rows = manifest.rows.made
     header: dict[str, Value] = {
-        "pretty_name": info.name,
-        "license": info.license,
+        "pretty_name": " ".join(info.name.split()),
+        "license": " ".join(info.license.split()),
         "size_categories": [next((words for top, words in _SIZES if rows < top), "n>100M")],
         "tags": ["synthetic", "wordmill", *(["rehearsal"] if manifest.rehearsal.rows else [])],
         "configs": [
@@ -102,6 +102,11 @@ def _header(info: DatasetInfo, manifest: Manifest) -> "dict[str, Value]":
     if info.language:
         header["language"] = list(info.language)
     return header
+
+
+def _yaml(header: "dict[str, Value]") -> str:
+    """One line a text, so that no line within one can look like the header's end."""
+    return yaml.safe_dump(header, sort_keys=False, allow_unicode=True, width=10_000)
 
 
 def type_words(kind: Kind) -> str:

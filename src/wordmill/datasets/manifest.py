@@ -7,7 +7,7 @@ are; the Parquet files hold the same names and types.
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -120,7 +120,7 @@ class Rehearsed(_Part):
 class Manifest(_Part):
     """All of `run.json`."""
 
-    format: int = FORMAT
+    format: Literal[1] = FORMAT
     made_by: Versions
     run: str
     recipe: RecipeRecord

@@ -102,8 +102,8 @@ class DatasetWriter:
         self._statistics: dict[str, TableStatistics] = {}
 
     def _prepare(self) -> None:
-        with said(self.folder, self._then):
-            data = self.folder / "data"
+        data = self.folder / "data"
+        with said(data, self._then):
             data.mkdir(parents=True, exist_ok=True)
             (self.folder / FILE).unlink(missing_ok=True)
             for left_over in [*self.folder.glob(".*.part"), *data.glob(".*.part")]:

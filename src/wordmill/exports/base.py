@@ -171,8 +171,7 @@ class Export(ABC, Generic[O]):
         StorageError when a file cannot be written.
         """
         chosen = self._chosen(options)
-        target = Target(dataset, to, self.ending)
-        target.refuse_foreign()
+        target = Target(dataset.main, to, self.ending)
         written = self.fill(dataset, target, chosen)
         note = {
             "format": self.name,
@@ -211,70 +210,69 @@ class Export(ABC, Generic[O]):
             return self.options.model_validate(dict(options))
         except ValidationError as error:
             first = error.errors()[0]
-            name = str(first["loc"][0]) if first["loc"] else ""
+            words = first["msg"].removeprefix("Value error, ")
+            if not first["loc"]:
+                raise ExportError(
+                    f"The options of the format {self.name!r} do not fit: {words}."
+                ) from error
+            name = str(first["loc"][0])
             raise ExportError(
                 f"The option {name} of the format {self.name!r} cannot be "
-                f"{options.get(name)!r}: {first['msg'].removeprefix('Value error, ')}."
+                f"{options.get(name)!r}: {words}."
             ) from error
 
 
 class Target:
     """Where an export goes.
 
-    A path that has the format's ending, or any other, is the file of the main table; linked tables
-    stand beside it as `<stem>.<table><ending>`. A path without an ending, or a folder that exists,
-    is a folder with one file a table.
+    A path with an ending is the file of the main table; linked tables stand beside it as
+    `<stem>.<table><ending>`. A path without an ending, or a folder that exists, is a folder with
+    one file a table.
+
+    Exports of ours, which a note lists, are written over; anything else never is: asking for such
+    a place raises ExportError.
     """
 
-    def __init__(self, dataset: Source, to: Path, ending: str) -> None:
-        self.main, self.ending = dataset.main, ending
-        self.to = to
-        self.is_folder = to.is_dir() or not to.suffix
-        self._tables = list(dataset.tables)
+    def __init__(self, main: str, to: Path, ending: str) -> None:
+        self._main, self._to, self._ending = main, to, ending
+        with said(to):
+            self._is_folder = to.is_dir() or not to.suffix
+            self.note = to / NOTE if self._is_folder else to.with_name(f"{to.stem}.{NOTE}")
+            self._ours = self._noted() if self.note.is_file() else frozenset()
 
-    @property
-    def note(self) -> Path:
-        """`export.json` in a folder, `<stem>.export.json` beside a file."""
-        return self.to / NOTE if self.is_folder else self.to.with_name(f"{self.to.stem}.{NOTE}")
-
-    def file(self, table: str = "") -> Path:
-        """The file of a table, of the main one by default."""
-        table = table or self.main
-        if self.is_folder:
-            return self.to / f"{table}{self.ending}"
-        if table == self.main:
-            return self.to
-        return self.to.with_name(f"{self.to.stem}.{table}{self.to.suffix}")
+    def file(self, table: str) -> Path:
+        """The file of a table."""
+        if self._is_folder:
+            return self._claimed(self._to / f"{table}{self._ending}")
+        if table == self._main:
+            return self._claimed(self._to)
+        return self._claimed(self._to.with_name(f"{self._to.stem}.{table}{self._to.suffix}"))
 
     def examples(self, name: str) -> Path:
         """The only file of a format that has one, `<name><ending>` in a folder."""
-        return self.to / f"{name}{self.ending}" if self.is_folder else self.to
+        return self._claimed(self._to / f"{name}{self._ending}" if self._is_folder else self._to)
 
-    def refuse_foreign(self) -> None:
-        """Write over exports of ours, never over anything else. Raises ExportError."""
-        files = [self.file(table) for table in self._tables]
-        if not self.is_folder and self.to.is_file():
-            files.append(self.to)
-        ours = self._noted()
-        for path in files:
-            if path.exists() and path.name not in ours:
-                raise ExportError(
-                    f"{path} exists and is no export of Wordmill's. Remove it, or name another "
-                    "place with --to."
-                )
+    def _claimed(self, path: Path) -> Path:
+        with said(path):
+            if path.exists() and path.name not in self._ours:
+                raise _foreign(path)
+        return path
 
     def _noted(self) -> frozenset[str]:
-        """Names of the files that the note of an earlier export lists."""
-        with said(self.note):
-            if not self.note.is_file():
-                return frozenset()
-            text = self.note.read_bytes()
+        """Names of the files that an earlier export of ours wrote here."""
         try:
-            note = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            return frozenset()
-        files = note.get("files") if isinstance(note, dict) else None
-        return frozenset(map(str, files)) if isinstance(files, list) else frozenset()
+            note = orjson.loads(self.note.read_bytes())
+        except orjson.JSONDecodeError as error:
+            raise _foreign(self.note) from error
+        if not isinstance(note, dict) or "wordmill" not in note:
+            raise _foreign(self.note)
+        return frozenset(map(str, note.get("files", ())))
+
+
+def _foreign(path: Path) -> ExportError:
+    return ExportError(
+        f"{path} exists and is no export of Wordmill's. Remove it, or name another place with --to."
+    )
 
 
 @contextmanager

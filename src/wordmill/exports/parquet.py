@@ -36,14 +36,13 @@ class Parquet(Export[TableOptions]):
         """One file a table; the rows that were turned down go from all of them."""
         columns = options.chosen(dataset)
         dropped = [] if options.everything else _turned_down(dataset)
-        files, rows = [], 0
-        for name, table in dataset.tables.items():
-            path = target.file(name)
-            wanted = columns if name == dataset.main else table.schema().names
-            written = _write(path, dataset, name, wanted, dropped)
-            rows = written if name == dataset.main else rows
-            files.append(path)
-        return Written(rows, {TURNED_DOWN: len(dropped)} if dropped else {}, tuple(files))
+        paths = {name: target.file(name) for name in dataset.tables}
+        rows = {
+            name: _write(path, dataset, name, columns if name == dataset.main else None, dropped)
+            for name, path in paths.items()
+        }
+        skipped = {TURNED_DOWN: len(dropped)} if dropped else {}
+        return Written(rows[dataset.main], skipped, tuple(paths.values()))
 
 
 def _turned_down(dataset: Source) -> list[int]:
@@ -56,13 +55,17 @@ def _turned_down(dataset: Source) -> list[int]:
     return dropped
 
 
-def _write(path: Path, dataset: Source, name: str, columns: list[str], dropped: list[int]) -> int:
+def _write(
+    path: Path, dataset: Source, name: str, columns: list[str] | None, dropped: list[int]
+) -> int:
+    """Write a table, those columns or all; how many rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = dataset.tables[name]
     whole = table.schema()
-    schema = pa.schema([whole.field(column) for column in columns])
+    names = columns or whole.names
+    schema = pa.schema([whole.field(column) for column in names])
     rows = 0
 
     def check(part: Path) -> None:
@@ -76,7 +79,7 @@ def _write(path: Path, dataset: Source, name: str, columns: list[str], dropped: 
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
         for batch in _kept(table.arrow(size=GROUP), dropped):
-            writer.write_batch(batch.select(columns))
+            writer.write_batch(batch.select(names))
             rows += len(batch)
     return rows
 

@@ -57,7 +57,7 @@ class SftOptions(ExampleOptions):
     @model_validator(mode="after")
     def _plain_pairs(self) -> "SftOptions":
         if self.plain and self.form != "prompt-completion":
-            raise ValueError("it goes with form=prompt-completion")
+            raise ValueError("plain goes with form=prompt-completion")
         return self
 
 

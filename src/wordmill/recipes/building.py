@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wordmill import plugins
+from wordmill.columns.answers import encodable
 from wordmill.columns.base import Column, Config
 from wordmill.columns.faults import Fault, Path, faults_of, path_of, place, shown
 from wordmill.columns.templates import Expression, compile_expression, compile_template
@@ -81,8 +82,8 @@ def build(written: Value) -> tuple[Parts | None, list[Fault]]:
         if head and column.table_schema(name) is not None and name == head.table:
             message = f"the main table is called {name!r} too. Name one of them otherwise."
             faults.append(Fault(("columns", name), message, key=True))
-    if head is not None and head.keep is not None:
-        keep = _expression(head.keep, ("keep",), faults)
+    if isinstance(text := written.get("keep"), str) and text:
+        keep = _expression(text, ("keep",), faults)
         if keep is not None:
             faults += _unknown_columns(keep.names, known, ("keep",))
             faults += _unknown_parameters(keep.parameters, chosen, ("keep",))
@@ -253,7 +254,11 @@ def _unknown_columns(needs: frozenset[str], known: set[str], path: Path) -> list
 
 def _unknown_parameters(read: frozenset[str], known: set[str], path: Path) -> list[Fault]:
     return [
-        Fault(path, f"there is no parameter {name!r}{nearest(name, known)}", word=name)
+        Fault(
+            path,
+            f"there is no parameter {name!r}{nearest(name, known)}",
+            word=f"parameters.{name}",
+        )
         for name in sorted(read - known)
     ]
 
@@ -321,10 +326,11 @@ def _texts(
     for path, value in said.items():
         try:
             text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-            text.encode()
-        except ValueError as error:
-            faults.append(Fault(path, f"it holds what JSON cannot say: {error}."))
+        except ValueError:
+            faults.append(Fault(path, "it holds a number that JSON does not know, as NaN."))
             continue
+        if not encodable(text):
+            faults.append(Fault(path, "a text in it holds half a surrogate pair."))
         if any("\0" in string for _, string in _strings(value, ())):
             faults.append(Fault(path, "a text in it holds a NUL character."))
     return faults

@@ -5,7 +5,7 @@ rows. What was read from a file keeps its places, so that every fault names a li
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -283,6 +283,10 @@ class Recipe:
 
     def __hash__(self) -> int:
         return hash((self.name, self.seed, self.order))
+
+    def __reduce__(self) -> tuple[Callable[..., "Recipe"], tuple[Value, ...]]:
+        """Pickled as plain values; the places in its text are left behind."""
+        return Recipe._built, (self.written(), None, self.folder)
 
     def __repr__(self) -> str:
         return f"Recipe({self.name!r}, seed={self.seed}, columns=[{', '.join(self.columns)}])"

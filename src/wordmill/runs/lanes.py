@@ -70,16 +70,15 @@ class Lanes:
             },
         })  # fmt: skip
 
-    def most_at_once(self, settings: Settings, concurrency: int | Literal["auto"] | None) -> int:
-        """Requests that all lanes together may have in flight."""
-        if isinstance(concurrency, int):
-            return concurrency * max(1, len(self.named))
-        return sum(
-            (None if concurrency == "auto" else model.concurrency or settings.concurrency)
-            or settings.max_concurrency
-            for name, model in self.models.items()
-            if name in self.named
-        )
+    def at_once(
+        self, settings: Settings, concurrency: int | Literal["auto"] | None
+    ) -> dict[str, int | None]:
+        """Requests that each lane sends at once; None for those that adapt."""
+        if concurrency is not None:
+            return dict.fromkeys(self.models, None if concurrency == "auto" else concurrency)
+        return {
+            name: model.concurrency or settings.concurrency for name, model in self.models.items()
+        }
 
 
 def open_lanes(

@@ -25,8 +25,11 @@ from wordmill.types import Ask, RequestShape
 CHUNK: Final = 256
 """Requests offered to the engine at once."""
 
-SPARE: Final = 64
+SPARE: Final = 8
 """Requests that a lane is given beyond what it sends at once and what it has just answered."""
+
+OPENING: Final = 64
+"""What a lane that finds its own limit is taken to send at once, before it was looked at."""
 
 
 class _Queue:
@@ -64,13 +67,18 @@ class Outbox:
     """Takes asks from columns and offers them to the engine.
 
     providers: by the name of the model.  say: told each sentence on what a server refuses, once.
+    at_once: requests that each model's lane sends at once; None where it finds out itself.
 
     paces: by the name of the model; who receives answers counts them there.
     waiting: questions that the engine has not been given.
     """
 
     def __init__(
-        self, engine: Engine, providers: Mapping[str, Provider], say: Callable[[str], None]
+        self,
+        engine: Engine,
+        providers: Mapping[str, Provider],
+        say: Callable[[str], None],
+        at_once: Mapping[str, int | None],
     ) -> None:
         self._engine, self._providers, self._say = engine, providers, say
         self._queues: list[_Queue] = []
@@ -80,7 +88,7 @@ class Outbox:
         self._by_identity: dict[int, _Queue] = {}
         self._sent: dict[int, Dialect] = {}
         self._again: dict[int, int] = {}
-        self.paces = {name: Pace(SPARE) for name in providers}
+        self.paces = {name: Pace(at_once.get(name) or OPENING) for name in providers}
         self.waiting = 0
         self.refusals: list[tuple[str, RequestShape, str]] = []
         self.degraded = 0

@@ -26,7 +26,7 @@ SLOT: Final = "\0"
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One question as it was asked. body: the JSON, without `model` (the lane sets it)."""
+    """One question as it was asked. body: the JSON that is sent."""
 
     row: int
     column: str
@@ -70,13 +70,17 @@ class _Listening(Outbox):
     def __init__(
         self, engine: Engine, providers: Mapping[str, Provider], say: Callable[[str], None]
     ) -> None:
-        super().__init__(engine, providers, say)
+        super().__init__(engine, providers, say, {})
         self.heard: list[tuple[int, Ask, Mapping[str, Value]]] = []
         self._asked = providers
 
     def add(self, number: int, ask: Ask) -> None:
         super().add(number, ask)
-        body = self._asked[ask.shape.model].body(ask.shape)
+        provider = self._asked[ask.shape.model]
+        body = {"model": provider.model.model, **provider.body(ask.shape)}
+        # As the engine does it: the salt goes as a seed where the server takes one.
+        if body.setdefault("seed", ask.salt if provider.dialect.seed else None) is None:
+            del body["seed"]
         self.heard.append((number, ask, body))
 
 

@@ -96,7 +96,8 @@ class Sitting:
             )  # fmt: skip
             stack.callback(self._engine.close)
             self._meter = Meter(self._engine, self._earlier)
-            self._outbox = Outbox(self._engine, job.lanes.providers, self._refused)
+            at_once = job.lanes.at_once(self._settings, job.concurrency)
+            self._outbox = Outbox(self._engine, job.lanes.providers, self._refused, at_once)
             self._outbox.restore(self._files.refusals())
             self._store = RowStore(self._engine, job.rows, self._writer)
             stack.callback(self._store.discard)
@@ -104,8 +105,8 @@ class Sitting:
             given = None
             if job.rest_of is not None:
                 given = EarlierRows(stack.enter_context(reading(job.rest_of)))
-            at_once = job.lanes.most_at_once(self._settings, job.concurrency)
-            window = max(LEAST_WINDOW, 2 * at_once)
+            most = sum(at_once[name] or self._settings.max_concurrency for name in job.lanes.named)
+            window = max(LEAST_WINDOW, 2 * most)
             self._executor = Executor(
                 job.plan, self._outbox, self._store, self._store.missing(),
                 window=window, backlog=window // 2, given=given,

@@ -35,14 +35,11 @@ const BEFORE: &str = concat!(
     r#"{"id":"chatcmpl-bare","object":"chat.completion","created":1750000000,"model":"bare","#,
     r#""choices":[{"index":0,"message":{"role":"assistant","content":""#
 );
-const AFTER: &str = concat!(
-    r#""},"finish_reason":"stop"}],"#,
-    r#""usage":{"prompt_tokens":256,"completion_tokens":112,"total_tokens":368}}"#
-);
+const AFTER: &str =
+    concat!(r#""},"finish_reason":"stop"}],"#, r#""usage":{"prompt_tokens":256,"completion_tokens":112,"total_tokens":368}}"#);
 const MODELS: &str = r#"{"object":"list","data":[{"id":"bare","object":"model","created":1750000000,"owned_by":"bench"}]}"#;
 const THROTTLED: &str = r#"{"error":{"message":"Too many requests at once.","type":"rate_limit_error","code":"rate_limit_exceeded"}}"#;
-const NOTHING: &str =
-    r#"{"error":{"message":"There is nothing here.","type":"invalid_request_error","code":null}}"#;
+const NOTHING: &str = r#"{"error":{"message":"There is nothing here.","type":"invalid_request_error","code":null}}"#;
 
 /// How the server behaves until the next reset.
 #[derive(Clone, Copy, Default)]
@@ -134,10 +131,7 @@ impl Server {
         self.settings.set(settings);
         let mut stats = self.stats.borrow_mut();
         let in_hand = stats.in_hand;
-        *stats = Stats {
-            in_hand,
-            ..Stats::default()
-        };
+        *stats = Stats { in_hand, ..Stats::default() };
         self.seen.borrow_mut().clear();
     }
 }
@@ -200,18 +194,10 @@ fn parse(buffer: &[u8]) -> io::Result<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; 48];
     let mut request = httparse::Request::new(&mut headers);
     let bad = |words: String| io::Error::new(io::ErrorKind::InvalidData, words);
-    let httparse::Status::Complete(body) = request
-        .parse(buffer)
-        .map_err(|error| bad(error.to_string()))?
-    else {
+    let httparse::Status::Complete(body) = request.parse(buffer).map_err(|error| bad(error.to_string()))? else {
         return Ok(None);
     };
-    let mut head = Head {
-        route: route(request.method.unwrap_or(""), request.path.unwrap_or("")),
-        length: 0,
-        body,
-        close: false,
-    };
+    let mut head = Head { route: route(request.method.unwrap_or(""), request.path.unwrap_or("")), length: 0, body, close: false };
     for header in request.headers.iter() {
         if header.name.eq_ignore_ascii_case("content-length") {
             head.length = std::str::from_utf8(header.value)
@@ -221,9 +207,7 @@ fn parse(buffer: &[u8]) -> io::Result<Option<Head>> {
         } else if header.name.eq_ignore_ascii_case("connection") {
             head.close = header.value.eq_ignore_ascii_case(b"close");
         } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err(bad(
-                "a chunked request: this server wants a content-length".into()
-            ));
+            return Err(bad("a chunked request: this server wants a content-length".into()));
         }
     }
     Ok(Some(head))
@@ -232,10 +216,7 @@ fn parse(buffer: &[u8]) -> io::Result<Option<Head>> {
 fn write_response(out: &mut Vec<u8>, status: &str, parts: &[&[u8]]) -> io::Result<()> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     out.clear();
-    write!(
-        out,
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
-    )?;
+    write!(out, "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n")?;
     parts.iter().for_each(|part| out.extend_from_slice(part));
     Ok(())
 }
@@ -327,17 +308,9 @@ async fn listen(port: u16, settings: Settings) -> io::Result<()> {
 fn main() -> Result<(), String> {
     let port = argument("--port", 0u16)?;
     let latency = argument("--latency-ms", 0u64)?;
-    let settings = Settings {
-        latency: Duration::from_millis(latency),
-        limit: argument("--limit", 0u32)?,
-    };
+    let settings = Settings { latency: Duration::from_millis(latency), limit: argument("--limit", 0u32)? };
     let words = |error: io::Error| error.to_string();
     raise_open_files().map_err(words)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(words)?;
-    LocalSet::new()
-        .block_on(&runtime, listen(port, settings))
-        .map_err(words)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(words)?;
+    LocalSet::new().block_on(&runtime, listen(port, settings)).map_err(words)
 }

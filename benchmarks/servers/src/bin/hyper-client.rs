@@ -107,10 +107,7 @@ async fn drive() -> Result<(), Fault> {
     let job = Rc::new(Job {
         authority: authority.into(),
         path: format!("{prefix}/chat/completions"),
-        lines: RefCell::new(Lines {
-            file: BufReader::new(File::open(&input)?),
-            next: 0,
-        }),
+        lines: RefCell::new(Lines { file: BufReader::new(File::open(&input)?), next: 0 }),
         counts: RefCell::default(),
     });
     let start = Instant::now();
@@ -118,9 +115,7 @@ async fn drive() -> Result<(), Fault> {
     for _ in 0..connections {
         let job = Rc::clone(&job);
         workers.spawn_local(async move {
-            let sender = connect(&job.authority)
-                .await
-                .map_err(|fault| fault.to_string())?;
+            let sender = connect(&job.authority).await.map_err(|fault| fault.to_string())?;
             work(job, sender).await.map_err(|fault| fault.to_string())
         });
     }
@@ -146,11 +141,6 @@ async fn drive() -> Result<(), Fault> {
 
 fn main() -> Result<(), String> {
     raise_open_files().map_err(|error| error.to_string())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
-    LocalSet::new()
-        .block_on(&runtime, drive())
-        .map_err(|fault| fault.to_string())
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    LocalSet::new().block_on(&runtime, drive()).map_err(|fault| fault.to_string())
 }

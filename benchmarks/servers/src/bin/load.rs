@@ -37,10 +37,7 @@ fn parse(buffer: &[u8]) -> io::Result<Option<(u16, usize)>> {
     let bad = |words: &str| io::Error::new(io::ErrorKind::InvalidData, words.to_string());
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(head) = response
-        .parse(buffer)
-        .map_err(|error| bad(&error.to_string()))?
-    else {
+    let httparse::Status::Complete(head) = response.parse(buffer).map_err(|error| bad(&error.to_string()))? else {
         return Ok(None);
     };
     let length: usize = response
@@ -73,11 +70,7 @@ async fn work(load: Rc<Load>) -> io::Result<()> {
             }
         };
         buffer.advance(whole);
-        let count = if status == 200 {
-            &load.answers
-        } else {
-            &load.failed
-        };
+        let count = if status == 200 { &load.answers } else { &load.failed };
         count.set(count.get() + 1);
     }
     Ok(())
@@ -112,9 +105,7 @@ async fn drive() -> Result<(), String> {
         workers.spawn_local(work(Rc::clone(&load)));
     }
     while let Some(ended) = workers.join_next().await {
-        ended
-            .map_err(|error| error.to_string())?
-            .map_err(|error| error.to_string())?;
+        ended.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     }
     let seconds = start.elapsed().as_secs_f64();
     println!(
@@ -131,9 +122,6 @@ async fn drive() -> Result<(), String> {
 
 fn main() -> Result<(), String> {
     raise_open_files().map_err(|error| error.to_string())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     LocalSet::new().block_on(&runtime, drive())
 }

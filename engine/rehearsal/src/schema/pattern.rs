@@ -5,7 +5,7 @@
 
 use crate::random::Random;
 
-/// Repeats without an upper bound go this far beyond the lower one.
+/// Repeats go this far beyond the fewest that are needed.
 const REACH: usize = 6;
 const MOST_REPEATS: usize = 1000;
 const DEEPEST: usize = 40;
@@ -16,14 +16,27 @@ const LONGEST: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Pattern(Node);
 
+/// A part of a pattern, with the lengths of what it matches, in characters.
 #[derive(Debug)]
-enum Node {
+struct Node {
+    kind: Kind,
+    shortest: usize,
+    longest: usize,
+}
+
+/// The shortest and the longest that something can be.
+type Lengths = (usize, usize);
+
+#[derive(Debug)]
+enum Kind {
     Literal(char),
     /// Ranges of characters, both ends included; never empty.
     Class(Vec<(char, char)>),
-    Sequence(Vec<Node>),
+    /// Each part with the lengths of all that is behind it.
+    Sequence(Vec<(Node, Lengths)>),
     Either(Vec<Node>),
-    Repeat(Box<Node>, usize, usize),
+    /// So many times at least and, unless it is open, at most.
+    Repeat(Box<Node>, usize, Option<usize>),
 }
 
 const DIGITS: &[(char, char)] = &[('0', '9')];
@@ -46,31 +59,97 @@ impl Pattern {
         Ok(Self(node))
     }
 
-    /// Appends a text that matches. `spread` is 0 for the shortest repeats and 1 for the longest.
-    pub(crate) fn write(&self, random: &mut Random, spread: f64, out: &mut String) {
-        write(&self.0, random, spread, out);
+    /// Appends a text that matches, with a length between `low` and `high` characters where the
+    /// pattern has one.
+    pub(crate) fn write(&self, random: &mut Random, low: usize, high: usize, out: &mut String) {
+        self.0.write(random, low, high.min(LONGEST), out);
     }
 }
 
-fn write(node: &Node, random: &mut Random, spread: f64, out: &mut String) {
-    match node {
-        Node::Literal(letter) => out.push(*letter),
-        Node::Class(ranges) => out.push(draw(ranges, random)),
-        Node::Sequence(nodes) => nodes.iter().for_each(|node| write(node, random, spread, out)),
-        Node::Either(nodes) => {
-            let chosen = random.below(nodes.len());
-            write(&nodes[chosen], random, spread, out);
-        }
-        Node::Repeat(node, least, most) => {
-            let most = least + ((most - least) as f64 * spread).round() as usize;
-            for _ in 0..random.between(*least, most) {
-                if out.len() > LONGEST {
-                    return;
+impl From<Kind> for Node {
+    fn from(kind: Kind) -> Self {
+        let (shortest, longest) = match &kind {
+            Kind::Literal(_) | Kind::Class(_) => (1, 1),
+            Kind::Sequence(parts) => parts.first().map_or((0, 0), |(node, left)| plus((node.shortest, node.longest), *left)),
+            Kind::Either(nodes) => {
+                (nodes.iter().map(|node| node.shortest).min().unwrap_or(0), nodes.iter().map(|node| node.longest).max().unwrap_or(0))
+            }
+            Kind::Repeat(node, least, most) => {
+                let most = most.unwrap_or(usize::MAX);
+                (node.shortest.saturating_mul(*least), node.longest.saturating_mul(most))
+            }
+        };
+        Self { kind, shortest, longest }
+    }
+}
+
+impl Node {
+    /// Appends a text of `low` to `high` characters, as far as that can be; how many it has.
+    fn write(&self, random: &mut Random, low: usize, high: usize, out: &mut String) -> usize {
+        match &self.kind {
+            Kind::Literal(letter) => {
+                out.push(*letter);
+                1
+            }
+            Kind::Class(ranges) => {
+                out.push(draw(ranges, random));
+                1
+            }
+            Kind::Sequence(parts) => {
+                let mut written = 0;
+                for (node, left) in parts {
+                    written += node.share(random, (low, high), *left, written, out);
                 }
-                write(node, random, spread, out);
+                written
+            }
+            Kind::Either(nodes) => {
+                let fits = |node: &&Node| node.shortest <= high && node.longest >= low;
+                let fitting: Vec<_> = nodes.iter().filter(fits).collect();
+                let node = if fitting.is_empty() { &nodes[random.below(nodes.len())] } else { fitting[random.below(fitting.len())] };
+                node.write(random, low, high, out)
+            }
+            Kind::Repeat(node, least, most) => {
+                let most = most.unwrap_or(usize::MAX);
+                let needed = low.div_ceil(node.longest.max(1)).clamp(*least, most);
+                let possible = high.checked_div(node.shortest).unwrap_or(usize::MAX).min(most).min(needed.saturating_add(REACH));
+                let times = random.between(needed, possible);
+                let mut written = 0;
+                for number in 1..=times {
+                    if out.len() > LONGEST {
+                        break;
+                    }
+                    let left = ((times - number).saturating_mul(node.shortest), (times - number).saturating_mul(node.longest));
+                    written += node.share(random, (low, high), left, written, out);
+                }
+                written
             }
         }
     }
+
+    /// The same for a part: what is before it has `written` characters, and what is behind it will
+    /// have between the two of `left`.
+    fn share(&self, random: &mut Random, (low, high): Lengths, left: Lengths, written: usize, out: &mut String) -> usize {
+        let low = low.saturating_sub(written).saturating_sub(left.1);
+        let high = high.saturating_sub(written).saturating_sub(left.0);
+        self.write(random, low, high, out)
+    }
+}
+
+fn plus(one: Lengths, other: Lengths) -> Lengths {
+    (one.0.saturating_add(other.0), one.1.saturating_add(other.1))
+}
+
+/// A sequence of parts, each told what is behind it.
+fn sequence(nodes: Vec<Node>) -> Node {
+    let mut left = (0, 0);
+    let mut parts = Vec::with_capacity(nodes.len());
+    for node in nodes.into_iter().rev() {
+        let lengths = (node.shortest, node.longest);
+        parts.push((node, left));
+        left = plus(left, lengths);
+    }
+    parts.reverse();
+    Kind::Sequence(parts).into()
 }
 
 fn draw(ranges: &[(char, char)], random: &mut Random) -> char {
@@ -119,7 +198,7 @@ impl Parser<'_> {
         while self.eat('|') {
             branches.push(self.sequence(depth)?);
         }
-        Ok(if branches.len() == 1 { branches.remove(0) } else { Node::Either(branches) })
+        Ok(if branches.len() == 1 { branches.remove(0) } else { Kind::Either(branches).into() })
     }
 
     fn sequence(&mut self, depth: usize) -> Result<Node, String> {
@@ -131,19 +210,19 @@ impl Parser<'_> {
             self.at += 1;
             let node = match letter {
                 '^' | '$' => continue,
-                '.' => Node::Class(ANY.to_vec()),
-                '[' => Node::Class(self.class()?),
+                '.' => Kind::Class(ANY.to_vec()).into(),
+                '[' => Kind::Class(self.class()?).into(),
                 '(' => self.group(depth)?,
                 '\\' => match self.escape()? {
                     Some(node) => node,
                     None => continue,
                 },
                 '*' | '+' | '?' => return Err(format!("repeats nothing at character {}", self.at)),
-                letter => Node::Literal(letter),
+                letter => Kind::Literal(letter).into(),
             };
             nodes.push(self.repeated(node)?);
         }
-        Ok(if nodes.len() == 1 { nodes.remove(0) } else { Node::Sequence(nodes) })
+        Ok(if nodes.len() == 1 { nodes.remove(0) } else { sequence(nodes) })
     }
 
     fn group(&mut self, depth: usize) -> Result<Node, String> {
@@ -182,7 +261,7 @@ impl Parser<'_> {
         if least > MOST_REPEATS || most.is_some_and(|most| most < least) {
             return Err(format!("repeats {least} times at character {}, which cannot be drawn", self.at));
         }
-        Ok(Node::Repeat(Box::new(node), least, most.unwrap_or(least + REACH).min(MOST_REPEATS.max(least))))
+        Ok(Kind::Repeat(Box::new(node), least, most.map(|most| most.min(MOST_REPEATS))).into())
     }
 
     /// `{2}`, `{2,}` or `{2,5}`; leaves the place at the closing brace. None if it is no quantifier.
@@ -208,8 +287,8 @@ impl Parser<'_> {
             return Err("refers back to a group, which the rehearsal model cannot follow".into());
         }
         Ok(Some(match self.class_escape()? {
-            Escape::Letter(letter) => Node::Literal(letter),
-            Escape::Ranges(ranges) => Node::Class(ranges),
+            Escape::Letter(letter) => Kind::Literal(letter).into(),
+            Escape::Ranges(ranges) => Kind::Class(ranges).into(),
         }))
     }
 
@@ -356,7 +435,7 @@ mod tests {
         (0..200)
             .map(|_| {
                 let mut out = String::new();
-                pattern.write(&mut random, 1.0, &mut out);
+                pattern.write(&mut random, 0, usize::MAX, &mut out);
                 out
             })
             .collect()
@@ -379,6 +458,27 @@ mod tests {
     }
 
     #[test]
+    fn lengths_are_kept_where_the_pattern_has_them() {
+        let mut random = Random::new(6);
+        for (pattern, low, high) in [
+            ("^[a-z]+( [a-z]+)*$", 12, 16),
+            ("^[a-z]*$", 300, 310),
+            ("^(ab|c{3,}|d)$", 40, 41),
+            ("^(x{2,5}y?){1,4}$", 20, 24),
+            ("^a*b*c*$", 0, 1),
+            ("^(a|b*)(c|d+)$", 9, 9),
+            ("^((a+b)+ )*$", 100, 120),
+        ] {
+            let read = Pattern::parse(pattern).unwrap();
+            for _ in 0..200 {
+                let mut out = String::new();
+                read.write(&mut random, low, high, &mut out);
+                assert!((low..=high).contains(&out.len()), "{pattern}: {out}");
+            }
+        }
+    }
+
+    #[test]
     fn what_cannot_be_drawn_is_said() {
         let says = |pattern| Pattern::parse(pattern).unwrap_err();
         assert_eq!(says("(?=a)b"), "looks ahead or behind, which the rehearsal model cannot follow");
@@ -397,7 +497,7 @@ mod tests {
     fn nested_repeats_come_to_an_end() {
         let pattern = Pattern::parse("((((a{100}){100}){100}){100}){100}").unwrap();
         let mut out = String::new();
-        pattern.write(&mut Random::new(1), 1.0, &mut out);
+        pattern.write(&mut Random::new(1), 0, usize::MAX, &mut out);
         assert!(out.len() < 2 * LONGEST);
     }
 }

@@ -6,8 +6,8 @@ use super::{Format, Text};
 use crate::lexicon::{CITIES, COLOURS, COUNTRIES, FIRST_NAMES, LAST_NAMES, NOUNS};
 use crate::prose::Voice;
 
-/// Draws of a pattern until its length is right, at most.
-const TRIES: usize = 24;
+/// Draws of a pattern that has gaps in its lengths, at most.
+const TRIES: usize = 8;
 /// Seconds from 2000-01-01 to 2037-12-31.
 const SECONDS: usize = 1_199_145_600;
 
@@ -129,17 +129,12 @@ impl Hint {
 /// Appends a string that the rules allow, unescaped.
 pub(super) fn write(text: &Text, voice: &mut Voice<'_>, out: &mut String) {
     if let Some(pattern) = &text.pattern {
-        let fits = |drawn: &str| {
-            let length = drawn.chars().count();
-            length >= text.least && text.most.is_none_or(|most| length <= most)
-        };
+        let most = text.most.unwrap_or(usize::MAX);
         let mut drawn = String::new();
-        for number in 0..TRIES {
+        for _ in 0..TRIES {
             drawn.clear();
-            // First as it comes, then shorter and shorter or with all repeats open.
-            let spread = if number < 4 || number % 2 == 0 { 1.0 } else { 1.0 - number as f64 / TRIES as f64 };
-            pattern.write(&mut voice.random, spread, &mut drawn);
-            if fits(&drawn) {
+            pattern.write(&mut voice.random, text.least, most, &mut drawn);
+            if (text.least..=most).contains(&drawn.chars().count()) {
                 break;
             }
         }

@@ -216,7 +216,7 @@ impl Draft<'_> {
             tries += 1;
             let mut key = String::new();
             match pattern {
-                Some(pattern) => pattern.write(&mut voice.random, 1.0, &mut key),
+                Some(pattern) => pattern.write(&mut voice.random, 0, usize::MAX, &mut key),
                 None => key.push_str(voice.random.pick(NOUNS)),
             }
             if pattern.is_none() && tries > TRIES {
