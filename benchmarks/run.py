@@ -180,11 +180,16 @@ def main(arguments: Sequence[str]) -> int:
             parser.error(f"there is no {kind} {min(unknown)!r}: {', '.join(known)}")
     rounds = 1 if asked.quick else asked.rounds
     options = Options(asked.peers, asked.quick, rounds, only, tools)
-    done = run(options)
+    try:
+        done = run(options)
+    except (RuntimeError, TimeoutError) as error:  # a server or a model that is not there
+        print(error, file=sys.stderr)
+        return 1
     done.write(BUILD / f"{options.name}.json")
     print(report.text(done))
     found = faults(done)
-    print("\n" + "\n".join(found or ["All is as it must be."]))
+    well = "All is as it must be." if done.judged else "Every run counted right."
+    print("\n" + "\n".join(found or [well]))
     return 1 if found else 0
 
 

@@ -48,7 +48,9 @@ def pages() -> dict[Path, str]:
 def main() -> int:
     """Write the pages, or with --check say which would change."""
     stale = [
-        page for page, text in pages().items() if not page.exists() or page.read_text(encoding="utf-8") != text
+        page
+        for page, text in pages().items()
+        if not page.exists() or page.read_text(encoding="utf-8") != text
     ]
     if "--check" in sys.argv:
         for page in stale:

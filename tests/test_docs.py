@@ -6,12 +6,21 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "ARCHITECTURE.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 
 def test_generated_pages_are_what_the_code_says():
     done = subprocess.run(
-        [sys.executable, "scripts/docs.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "scripts/docs.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
@@ -19,9 +28,12 @@ def test_generated_pages_are_what_the_code_says():
 def test_every_link_to_a_file_leads_to_one():
     broken = []
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            if "://" not in target and not (page.parent / target).exists():
-                broken.append(f"{page.relative_to(ROOT)}: {target}")
+        targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        broken += [
+            f"{page.relative_to(ROOT)}: {target}"
+            for target in targets
+            if "://" not in target and not (page.parent / target).exists()
+        ]
     assert broken == []
 
 
@@ -30,6 +42,7 @@ def test_every_page_is_reached_from_the_index():
     missing = [
         str(page.relative_to(ROOT / "docs"))
         for page in (ROOT / "docs").rglob("*.md")
-        if page.name != "README.md" and f"({page.relative_to(ROOT / 'docs').as_posix()})" not in index
+        if page.name != "README.md"
+        and f"({page.relative_to(ROOT / 'docs').as_posix()})" not in index
     ]
     assert missing == []

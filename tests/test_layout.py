@@ -18,7 +18,20 @@ LAYERS: list[tuple[set[str], bool]] = [
     ({"columns"}, True),
     ({"exports"}, True),
     ({"stores"}, True),
-    ({"plugins", "database", "migrations", "storage", "outbound", "processes", "rendering", "secrets", "_engine"}, True),
+    (
+        {
+            "plugins",
+            "database",
+            "migrations",
+            "storage",
+            "outbound",
+            "processes",
+            "rendering",
+            "secrets",
+            "_engine",
+        },
+        True,
+    ),
     ({"settings", "types", "errors"}, True),
 ]
 SEAMS = {"providers", "columns", "transforms", "loaders", "backends", "queues", "stores", "exports"}
@@ -50,7 +63,9 @@ def test_imports_point_down_and_seams_never_import_each_other():
     for file, importer, imported in imports():
         if importer == "__init__" or imported not in RANK or importer == imported:
             continue
-        assert importer in RANK, f"{importer} has no place in the map: give it one here and in the design"
+        assert importer in RANK, (
+            f"{importer} has no place in the map: give it one here and in the design"
+        )
         if importer in SEAMS and imported in SEAMS:
             wrong.append(f"{file}: the seam {importer} imports the seam {imported}")
         elif RANK[importer] > RANK[imported]:
@@ -59,7 +74,11 @@ def test_imports_point_down_and_seams_never_import_each_other():
 
 
 def test_every_part_has_a_place():
-    parts = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    parts = {
+        path.stem
+        for path in PACKAGE.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
     assert parts - {"__init__"} - set(RANK) == set()
 
 
@@ -76,7 +95,9 @@ def test_no_module_outgrows_the_house():
 LATE = ["pyarrow", "rich", "alembic", "numpy", "torch"]
 
 
-@pytest.mark.parametrize("module", ["wordmill", "wordmill.cli.generate", "wordmill.models", "wordmill.runs"])
+@pytest.mark.parametrize(
+    "module", ["wordmill", "wordmill.cli.generate", "wordmill.models", "wordmill.runs"]
+)
 def test_importing_does_nothing_heavy_and_touches_nothing(module, tmp_path):
     code = f"""
 import os, sys
@@ -86,7 +107,12 @@ print(sorted(set({LATE}) & set(sys.modules)), os.listdir({str(tmp_path)!r}))
     home = {"HOME": str(tmp_path), "WORDMILL_HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin"}
     path = {"PYTHONPATH": str(PACKAGE.parent), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env=home | path, cwd=tmp_path, check=False
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        env=home | path,
+        cwd=tmp_path,
+        check=False,
     )
     assert (done.stdout, done.stderr) == ("[] []\n", "")
 

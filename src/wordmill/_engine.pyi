@@ -5,23 +5,43 @@ than the `timeout` it is given, so that Ctrl-C arrives. A panic in Rust is raise
 
 Error kinds of a request, the only values of `Batch.errors` besides None:
 
-    throttled       429 to the last attempt              timeout        no answer in time
-    overloaded      503 or 529 to the last attempt       connect        refused, no route, no such host
-    server_error    another 5xx, 408, 409 or 425         dropped        the connection broke before the answer
-    cut             the body ended early                 invalid_json   a 200 whose body is not JSON of the API
-    empty           a 200 without content                invalid_text   the reply holds a lone surrogate
-    rejected        400, 404, 413, 422 and other 4xx     too_large      the reply passed max_reply_bytes
-    unauthorized    401, 403: the lane stops             payment        402, quota used up: the lane stops
-    unknown_model   the server has no such model         stopped        the lane was stopped before this was sent
-    budget          a ceiling would be passed            cancelled      the run was cancelled before this was answered
+    throttled       429 to the last attempt
+    overloaded      503 or 529 to the last attempt
+    server_error    another 5xx, 408, 409 or 425 to the last attempt
+    timeout         no answer in time
+    connect         refused, no route, no such host, a certificate that is not trusted
+    dropped         the connection broke before the answer
+    cut             the body, or the stream, ended early
+    invalid_json    a 200 whose body is not JSON of the API
+    empty           a 200 without content
+    invalid_text    the reply holds a lone surrogate
+    rejected        400, 404, 413, 422 and the other 4xx
+    too_large       the reply passed max_reply_bytes
+    unauthorized    401, 403: three in a row stop the lane
+    payment         402, or the quota is used up: likewise
+    unknown_model   the server has no such model: likewise
+    stopped         the lane was stopped before this was sent
+    budget          a ceiling would be passed
+    cancelled       the run was cancelled before this was answered
     bad_request     the request itself is not valid JSON or holds a lone surrogate
 
-`stopped`, `budget` and `cancelled` were never sent (or are not known to have been answered) and
-are not recorded: the next run of the same records asks them again. All the others are recorded
-as failed; the next run of the same records asks failed ones again too.
+`stopped`, `budget`, `cancelled` and `bad_request` are not recorded. The others are recorded as
+failed. The next run of the same records asks all of them again.
 """
 
-from typing import final
+from typing import Self, final
+
+__all__ = [
+    "Batch",
+    "Engine",
+    "EngineFault",
+    "Rehearsal",
+    "Stream",
+    "cache_prune",
+    "cache_stats",
+    "canonical",
+    "digest",
+]
 
 class EngineFault(RuntimeError):
     """A panic or an input/output fault inside the engine, in words."""
@@ -33,13 +53,17 @@ class Batch:
     @property
     def ids(self) -> list[int]: ...
     @property
-    def texts(self) -> list[str]: ...
+    def texts(self) -> list[str]:
+        """The answers; for a failed stream what had come of it; else ""."""
     @property
-    def errors(self) -> list[str | None]: ...
+    def errors(self) -> list[str | None]:
+        """A kind of the list above, or None."""
     @property
-    def details(self) -> list[str]: ...
+    def details(self) -> list[str]:
+        """The provider's own words for an error, shortened, without the key."""
     @property
-    def finishes(self) -> list[str | None]: ...
+    def finishes(self) -> list[str | None]:
+        """The server's finish_reason."""
     @property
     def models(self) -> list[str]:
         """Lane that answered (another one than asked where a fallback took over)."""
@@ -48,39 +72,47 @@ class Batch:
     @property
     def output_tokens(self) -> list[int]: ...
     @property
-    def costs(self) -> list[float]: ...
+    def costs(self) -> list[float]:
+        """Money, all attempts together, in the unit of the lane's prices."""
     @property
     def attempts(self) -> list[int]: ...
     @property
-    def seconds(self) -> list[float]: ...
+    def seconds(self) -> list[float]:
+        """From the first attempt's start to the last one's end."""
     @property
     def flags(self) -> list[int]:
         """Bits: 1 cached, 2 joined, 4 fallback, 8 usage estimated, 16 refusal field, 32 resumed."""
     @property
-    def digests(self) -> list[str]: ...
+    def digests(self) -> list[str]:
+        """32 hex digits each: the request's key."""
     @property
     def bodies(self) -> list[bytes | None]:
-        """The reply as the server sent it, where it is more than a text (tools, n > 1, embeddings)."""
+        """The reply as it was sent, where it is more than a text (tools, n > 1, embeddings)."""
     def __len__(self) -> int: ...
 
 @final
 class Engine:
     """Turns many requests into exactly one record each. One per run; safe from any thread."""
 
-    def __init__(self, config: str) -> None:
+    def __new__(cls, config: str) -> Self:
         """Start its threads.
 
         config: JSON, unknown fields refused:
             records: path of the run's SQLite file, or null for none (nothing durable)
             cache: path of the cache between runs, or null for off
-            owner: str
-            lanes: [{name, base_url, identity (or null; stands for the URL in keys), model, key (or null), headers {str: str}, concurrency (int, or
-                null for auto), max_concurrency, requests_per_minute, tokens_per_minute,
-                price_input, price_output (money per million tokens), context (tokens or null),
-                fallback (lane name or null), seed (bool: send the salt as `seed`),
-                connect_seconds, first_byte_seconds, total_seconds, deadline_seconds (all attempts),
-                attempts, max_reply_bytes}]
-            in_doubt: at most this many requests may be sent and not yet durable (0: automatic)
+            owner: str, part of every key
+            lanes: a list of
+                name, base_url, model (as the server knows it)
+                identity: stands for the base URL in keys, or null
+                key: the API key, or null.  headers: {str: str}
+                concurrency: int, or null to find it.  max_concurrency: the most it may find
+                requests_per_minute, tokens_per_minute: numbers or null
+                price_input, price_output: money per million tokens
+                context: tokens, or null.  fallback: a lane's name, or null
+                seed: bool, send the salt as `seed`
+                connect_seconds, first_byte_seconds, total_seconds (of one attempt),
+                deadline_seconds (of all attempts), attempts, max_reply_bytes
+            in_doubt: most requests that are sent and not yet durable (0: the engine chooses)
             budget: {requests, tokens, money}, each a number or null
         Raises EngineFault when a file cannot be opened (in words), ValueError for a bad config.
         """
@@ -96,46 +128,60 @@ class Engine:
     ) -> int:
         """Offer requests; how many were taken, from the front. Waits while none fits.
 
-        ids: non-negative, each once a run (see `request_id`).  texts: flattened,
-        slots-of-shape for each id.  salts: one an id, below 2**53; 0 for none.
+        ids: non-negative, below 2**63, each once a run.  texts: flattened, as many for each id as
+        the shape has slots.  salts: one an id, below 2**53; with 0 equal requests share an answer.
         """
     def submit_bodies(
-        self, lane: str, path: str, ids: list[int], bodies: list[bytes], salts: list[int], timeout: float
+        self,
+        lane: str,
+        path: str,
+        ids: list[int],
+        bodies: list[bytes],
+        salts: list[int],
+        timeout: float,
     ) -> int:
-        """The same with whole JSON bodies, each different."""
+        """Offer whole JSON bodies, each different; otherwise as `submit`."""
     def submit_jsonl(self, lane: str, path: str, file: str) -> None:
-        """Feed a JSONL file of whole bodies from a thread of the engine; ids are line numbers from 0.
+        """Feed a JSONL file of whole bodies from a thread of the engine; ids: line numbers from 0.
 
-        A line may be a body, or an object of OpenAI's batch form with the body under `body`.
+        A line may be a body, or an object of OpenAI's batch form with the body under `body`. The
+        file's end is the end of the offers: `finish` is called then, and not before.
         """
     def finish(self) -> None:
         """No more requests will be offered."""
     def poll(self, limit: int, timeout: float, linger: float = 0.0) -> Batch:
-        """Outcomes as they become durable: up to `limit`; waits up to `timeout` for the first one,
-        and from then `linger` for more. Empty when time is up or all is done (see `idle`)."""
+        """Outcomes as they become durable: up to `limit`.
+
+        Waits up to `timeout` for the first one, and from then `linger` for more (seconds). Empty
+        when the time is up or all is done (see `idle`).
+        """
     @property
     def idle(self) -> bool:
         """Everything offered has been polled and, after `finish`, no more will come."""
     def fileno(self) -> int:
         """A file descriptor that is readable while outcomes wait, for event loops."""
     def stream(self, lane: str, path: str, body: bytes, salt: int = 0) -> Stream:
-        """Send one request with `stream: true`; limits, retries, keys and accounting as for the rest."""
+        """Send one request with `stream: true`; else as the others, but never from the cache."""
     def keep_rows(self, rows: list[int], values: list[bytes]) -> None:
         """Store finished rows in the records file; durable when `sync_rows` returns."""
-    def sync_rows(self) -> None: ...
+    def sync_rows(self) -> None:
+        """Wait until all rows that were kept before are durable."""
     def rows(self, low: int, high: int) -> list[tuple[int, bytes]]:
         """Stored rows with low <= number < high, in order."""
     def row_numbers(self) -> list[int]:
         """Numbers of all stored rows, in order."""
-    def drop_rows(self, low: int, high: int) -> None: ...
+    def drop_rows(self, low: int, high: int) -> None:
+        """Remove stored rows with low <= number < high."""
     def metrics(self) -> str:
-        """A snapshot as JSON, made at most 10 times a second:
+        """What was counted so far, as JSON:
 
-        {sent, done, failed: {kind: n}, retried: {cause: n}, cached, joined, resumed, tokens_in,
-         tokens_out, money, in_flight, queued, spent: {requests, tokens, money} (all runs of these
-         records), budget_reached (str or null),
-         lanes: {name: {sent, done, in_flight, queued, limit, backed_off, waited_seconds, stopped
-                 (str or null), fallback_used, p50, p95, p99 (seconds)}}}
+        sent, done, failed {kind: n}, retried {kind: n}, cached, joined, resumed, tokens_in,
+        tokens_out, money, in_flight, queued,
+        spent {requests, tokens, money}: all runs of these records together,
+        budget_reached: the ceiling in words, or null,
+        lanes {name: {sent, done, in_flight, queued, limit, backed_off, waited_seconds,
+            stopped (words or null), fallback_used, trouble (the last fault in words, or null),
+            p50, p95, p99 (seconds)}}
         """
     def cancel(self, grace: float) -> None:
         """Send nothing more; what is in flight may end for `grace` seconds (0: cut it now).
@@ -145,14 +191,14 @@ class Engine:
     def raise_budget(self, budget: str) -> None:
         """New ceilings (JSON as in the config), while running."""
     def close(self) -> None:
-        """Stop at once, what is durable stays. Idempotent; also done at interpreter exit."""
+        """Stop at once, what is durable stays. Idempotent; also done when it is collected."""
 
 @final
 class Stream:
-    """One streamed answer."""
+    """One streamed answer. Collecting it cancels the request."""
 
     def next(self, timeout: float) -> str | None:
-        """The next piece of text; "" when time is up; None when the answer has ended."""
+        """The text that has come since the last call; "" when time is up; None at the end."""
     def next_reasoning(self) -> str:
         """Reasoning text that has come since the last call."""
     def record(self) -> Batch | None:
@@ -164,22 +210,30 @@ class Stream:
 class Rehearsal:
     """The rehearsal model: an OpenAI-compatible server on a thread of its own."""
 
-    def __init__(self, config: str) -> None:
-        """config: JSON {host, port (0: any), latency_ms, errors {name: fraction}, limit (or null), seed}."""
+    def __new__(cls, config: str) -> Self:
+        """Start it.
+
+        config: JSON {host, port (0: any), latency_ms, errors {name: fraction}, limit (or null),
+        seed}. Raises ValueError for a bad one, OSError for a port that cannot be had.
+        """
+    @staticmethod
+    def faults() -> list[str]:
+        """Names of the faults that can be ordered."""
     @property
     def port(self) -> int: ...
     def stats(self) -> str:
-        """JSON: {requests, highest_concurrency, faults: {name: n}, ...}; also at GET /stats."""
-    def stop(self) -> None: ...
+        """JSON {requests, highest_concurrency, faults {name: n}, ...}; also at GET /stats."""
+    def stop(self) -> None:
+        """End it; its connections close."""
 
 def digest(text: str) -> str:
-    """32 hex digits of the canonical form of a JSON text; ValueError if it is not JSON we accept."""
+    """32 hex digits of the canonical form of a JSON text; ValueError for what we do not accept."""
 
 def canonical(text: str) -> str:
-    """The canonical form: keys sorted, no spaces, big integers kept as they are."""
+    """The canonical form: keys sorted, no spaces, numbers as they were written."""
 
 def cache_stats(cache: str) -> str:
-    """JSON {entries, bytes (of the records files), oldest, newest (Unix seconds; absent if empty)}."""
+    """JSON {entries, bytes (of the records files), oldest, newest (Unix seconds; if any)}."""
 
 def cache_prune(
     cache: str, older_than_seconds: float | None, larger_than_bytes: int | None, keep: list[str]

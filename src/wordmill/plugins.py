@@ -63,4 +63,5 @@ def load(kind: str, name: str) -> Any:
     try:
         return getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"The {kind.removesuffix('s')} {name!r} ({target}) does not load: {error}.") from error
+        what = f"The {kind.removesuffix('s')} {name!r} ({target})"
+        raise ConfigError(f"{what} does not load: {error}.") from error

@@ -75,7 +75,7 @@ def test_what_is_the_same_for_all_rows_is_said_once() -> None:
         (reply("a\0b"), "invalid_text: the answer holds a NUL character"),
         (reply("a\ud800b"), "invalid_text: the answer holds half a surrogate pair"),
         (reply(error="throttled", detail="slow down"), "throttled: slow down"),
-        (reply("<think>Hm."), "empty: the answer holds no text"),
+        (reply("\n<think>Hm."), "empty: the answer holds no text"),
     ],
 )  # fmt: skip
 def test_a_cell_fails_by_name_and_is_not_asked_again(answer: Value, sentence: str) -> None:

@@ -129,8 +129,8 @@ def test_names_are_what_a_row_must_have() -> None:
         ("{{ mood | random }}",
          "columns.note.template:1:1: there is no filter 'random'. Did you mean 'round'?"),
         ("{{ mood is strange }}",
-         ("columns.note.template:1:1: there is no test 'strange'. Did you mean 'string' or 'true' or "
-          "'lessthan'?")),
+         ("columns.note.template:1:1: there is no test 'strange'. Did you mean 'string' or "
+          "'true' or 'lessthan'?")),
         ("{{ mood",
          ("columns.note.template:1:1: unexpected end of template, expected 'end of print "
          "statement'")),

@@ -10,7 +10,7 @@ import pytest
 
 from tests.datasets.made import SUMMARY, TICKETS, as_bytes, ticket
 from wordmill.datasets import ColumnInfo, Dataset, DatasetInfo, DatasetWriter
-from wordmill.datasets.pages import count, duration, money, percent, plural
+from wordmill.datasets.pages import count, duration, money, percent, plural, rate
 
 VOID = {"meta", "rect", "line"}
 
@@ -247,6 +247,8 @@ def test_very_many_columns_are_bounded(tmp_path: Path) -> None:
         (duration(185), "3 min 5 s"),
         (duration(7800), "2 h 10 min"),
         (plural(1, "row"), "1 row"),
+        (rate(8412.3), "8,412"),
+        (rate(1.26), "1.3"),
         (plural(2000, "row"), "2,000 rows"),
     ],
 )

@@ -2,6 +2,8 @@
 
 import gc
 import random
+import subprocess
+import sys
 import tempfile
 import time
 import tracemalloc
@@ -196,19 +198,19 @@ def test_values_that_do_not_fit_are_null_with_their_reason(tmp_path: Path) -> No
 
 def test_items_that_do_not_fit_are_told_by_their_place(tmp_path: Path) -> None:
     made = scenario(0)
-    made["values"]["actions"][1]["text"] = 5
+    made["values"]["actions"][1] |= {"text": 5, "variant": 6}
     made["values"]["actions"][0]["mood"] = "odd"
     made["values"]["score"] = [{"suffering": "much"}]
     write(tmp_path, SCENARIOS, [made, scenario(1) | {"row": 1}])
     dataset = open_dataset(tmp_path)
     row = next(dataset.table().rows())
     assert row["errors"] == {
-        "actions[1]": "type: the value is 5, not a string",
+        "actions[1]": "type: /variant is 6, not a string",
         "score[0]": 'type: /suffering is "much", not an integer',
     }
     assert row["lineage"]["left_out"] == {
         "actions[0]": {"/mood": "odd"},
-        "actions[1]": {"": 5},
+        "actions[1]": {"/text": 5, "/variant": 6},
         "score[0]": {"": {"suffering": "much"}},
     }
     items = list(dataset.table("actions").rows(0, 1))
@@ -225,9 +227,21 @@ def test_a_linked_value_that_is_no_list_is_told(tmp_path: Path, broken: Any) -> 
     row = next(open_dataset(tmp_path).table().rows())
     assert row["actions"] is None
     assert row["errors"] == {
-        "actions": "type: the value is not a list of objects",
-        "score": "type: the value is not a list of 0 items",
+        "actions": "type: it is not a list of objects",
+        "score": "type: it is not a list of 0 items",
     }
+    assert row["lineage"]["left_out"] == {"actions": {"": broken}, "score": {"": [None] * 3}}
+
+
+def test_an_item_that_is_no_object_is_told(tmp_path: Path) -> None:
+    made = scenario(0)
+    made["values"]["actions"][1] = "text alone"
+    made["values"]["actions"][2] = None
+    write(tmp_path, SCENARIOS, [made])
+    row = next(open_dataset(tmp_path).table().rows())
+    assert row["actions"] == ["0-0", "0-1", "0-2"]
+    assert row["errors"] == {"actions[1]": "type: it is not an object"}
+    assert row["lineage"]["left_out"] == {"actions[1]": {"": "text alone"}}
 
 
 def test_items_that_are_no_objects_are_kept_as_values(tmp_path: Path) -> None:
@@ -493,6 +507,29 @@ def test_twenty_thousand_rows_take_less_than_six_tenths_of_a_second() -> None:
                 writer.finish(SUMMARY)
             times.append(time.process_time() - start)
     assert min(times) < 0.6, times
+
+
+def test_warming_up_leaves_little_for_the_first_dataset(tmp_path: Path) -> None:
+    code = (
+        "import sys, time, tests.datasets.made as made, wordmill.datasets as datasets\n"
+        "from pathlib import Path\n"
+        "loaded = 'pyarrow' in sys.modules\n"
+        "datasets.warm_up()\n"
+        "before = set(sys.modules)\n"
+        "with datasets.DatasetWriter(Path(sys.argv[1]), made.TICKETS) as writer:\n"
+        "    writer.add([made.ticket(0)])\n"
+        "    writer.finish(made.SUMMARY)\n"
+        "heavy = ('pyarrow', 'pandas', 'numpy', 'jinja2')\n"
+        "print(loaded, [m for m in set(sys.modules) - before if m.startswith(heavy)])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "out")],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("False []\n", "")
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:

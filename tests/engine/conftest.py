@@ -42,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: Answers
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *_: Any) -> None:
         pass
 
     def do_POST(self) -> None:
@@ -69,13 +69,24 @@ class Handler(BaseHTTPRequestHandler):
 
 def said(text: str | None, **more: Any) -> tuple[int, dict[str, Any], dict[str, str]]:
     """A plain good answer."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop", **more}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text},
+        "finish_reason": "stop",
+        **more,
+    }
     return 200, {"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}, {}
 
 
-def refused(status: int, message: str, code: str | None = None, **headers: str) -> tuple[int, dict[str, Any], dict[str, str]]:
+def refused(
+    status: int, message: str, code: str | None = None, **headers: str
+) -> tuple[int, dict[str, Any], dict[str, str]]:
     """An error in OpenAI's shape."""
-    return status, {"error": {"message": message, "code": code}}, {k.replace("_", "-"): v for k, v in headers.items()}
+    return (
+        status,
+        {"error": {"message": message, "code": code}},
+        {k.replace("_", "-"): v for k, v in headers.items()},
+    )
 
 
 @pytest.fixture
@@ -84,7 +95,9 @@ def serve() -> Iterator[Callable[..., Answers]]:
 
     def start(answer: Callable[[int, dict[str, Any]], Any]) -> Answers:
         server = Answers(answer)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
         servers.append(server)
         return server
 

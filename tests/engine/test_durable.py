@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -55,13 +56,27 @@ def test_another_run_finds_the_answer_in_the_cache(serve, drive, tmp_path):
     assert second.metrics()["cached"] == 1
 
 
+SYSTEM = {"role": "system", "content": "Be brief."}
+USER = {"role": "user", "content": "\0"}
 CHANGES = {
     "owner": {"owner": "someone"},
     "base URL": {"path": "/v2"},
     "model": {"lane": {"model": "mock-2"}},
-    "system prompt": {"body": {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "\0"}]}},
+    "system prompt": {
+        "body": {
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "\0"},
+            ]
+        }
+    },
     "temperature": {"body": {"messages": [{"role": "user", "content": "\0"}], "temperature": 0.5}},
-    "schema": {"body": {"messages": [{"role": "user", "content": "\0"}], "response_format": {"type": "json_object"}}},
+    "schema": {
+        "body": {
+            "messages": [{"role": "user", "content": "\0"}],
+            "response_format": {"type": "json_object"},
+        }
+    },
     "tools": {"body": {"messages": [{"role": "user", "content": "\0"}], "tools": []}},
     "salt": {"salt": 2},
     "prompt": {"prompt": "other"},
@@ -72,7 +87,9 @@ SAME = {
     "name of the lane": {"lane": {"name": "n"}},
     "key": {"lane": {"key": "sk-other"}},
     "limits": {"lane": {"requests_per_minute": 1000}},
-    "order of the fields": {"body": {"max_tokens": 100, "messages": [{"content": "\0", "role": "user"}]}},
+    "order of the fields": {
+        "body": {"max_tokens": 100, "messages": [{"content": "\0", "role": "user"}]}
+    },
     "number of the request": {"id": 77},
     "prices": {"lane": {"price_input": 3.0}},
 }
@@ -89,7 +106,9 @@ def digest(server, drive, change):
         owner=change.get("owner", "local"),
     )
     number = change.get("id", 3)
-    driver.engine.submit(driver.shape, [number], [change.get("prompt", "p")], [change.get("salt", 1)], 1.0)
+    driver.engine.submit(
+        driver.shape, [number], [change.get("prompt", "p")], [change.get("salt", 1)], 1.0
+    )
     return driver.collect(1)[number]["digest"]
 
 
@@ -110,7 +129,10 @@ def test_a_body_from_outside_has_the_key_of_its_shape(serve, drive):
     driver = drive(server.url, records=False)
     driver.engine.submit(driver.shape, [1], ["p"], [0], 1.0)
     one = driver.collect(1)[1]["digest"]
-    body = b'{"max_tokens":100, "stream":true, "messages":[{"content":"p","role":"user"}], "model":"whatever"}'
+    body = (
+        b'{"max_tokens":100, "stream":true, "model":"whatever",'
+        b' "messages":[{"content":"p","role":"user"}]}'
+    )
     driver.engine.submit_bodies("m", CHAT, [2], [body], [0], 1.0)
     assert driver.collect(1)[2]["digest"] == one
 
@@ -129,7 +151,9 @@ def test_an_identity_stands_for_the_address(serve, drive):
 def test_a_seed_is_sent_where_the_lane_sends_seeds_and_not_where_it_is_null(serve, drive):
     server = serve(echo)
     driver = drive(server.url, lane={"seed": True})
-    without = driver.engine.shape("m", CHAT, json.dumps({"messages": [{"role": "user", "content": "\0"}], "seed": None}))
+    without = driver.engine.shape(
+        "m", CHAT, json.dumps({"messages": [{"role": "user", "content": "\0"}], "seed": None})
+    )
     driver.engine.submit(driver.shape, [1], ["p"], [41], 1.0)
     driver.collect(1)
     driver.engine.submit(without, [2, 3], ["p", "p"], [41, 42], 1.0)
@@ -145,7 +169,11 @@ def test_equal_requests_in_flight_are_sent_once(serve, drive):
     outcomes = driver.ask({n: f"p{n % 4}" for n in range(40)}, salt=False)
     assert len(server.bodies) == 4
     assert all(outcomes[n]["text"] == f"echo: p{n % 4}" for n in range(40))
-    assert sum(bool(outcome["flags"] & JOINED) for outcome in outcomes.values()) == 36 == driver.metrics()["joined"]
+    assert (
+        sum(bool(outcome["flags"] & JOINED) for outcome in outcomes.values())
+        == 36
+        == driver.metrics()["joined"]
+    )
 
 
 def test_equal_requests_later_in_the_run_share_the_answer_too(serve, drive):
@@ -179,15 +207,19 @@ CHILD = """
 import json, sys
 from wordmill import _engine
 url, records, cache, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-engine = _engine.Engine(json.dumps({"records": records, "cache": cache, "owner": "local", "in_doubt": 64,
-    "lanes": [{"name": "m", "base_url": url, "model": "m", "concurrency": 32}]}))
-shape = engine.shape("m", "/chat/completions", json.dumps({"messages": [{"role": "user", "content": "\\0"}]}))
+lane = {"name": "m", "base_url": url, "model": "m", "concurrency": 32}
+engine = _engine.Engine(json.dumps(
+    {"records": records, "cache": cache, "owner": "local", "in_doubt": 64, "lanes": [lane]}
+))
+body = {"messages": [{"role": "user", "content": "\\0"}]}
+shape = engine.shape("m", "/chat/completions", json.dumps(body))
 done = sent = 0
 texts = {}
 while done < count:
     if sent < count:
         part = list(range(sent, min(count, sent + 100)))
-        sent += engine.submit(shape, part, [f"Say something about {n}." for n in part], [n + 1 for n in part], 0.01)
+        texts_of = [f"Say something about {n}." for n in part]
+        sent += engine.submit(shape, part, texts_of, [n + 1 for n in part], 0.01)
     batch = engine.poll(500, 0.05)
     done += len(batch)
     texts.update(zip(batch.ids, batch.texts))
@@ -202,8 +234,15 @@ def test_twenty_kills_lose_nothing_and_pay_at_most_what_was_in_doubt(rehearse, t
     count, bound, kills = 6000, 64, 0
 
     def start(name):
-        arguments = [f"http://127.0.0.1:{server.port}/v1", str(tmp_path / name), str(tmp_path / f"{name}.cache"), str(count)]
-        return subprocess.Popen([sys.executable, "-c", CHILD, *arguments], stdout=subprocess.PIPE, text=True)
+        arguments = [
+            f"http://127.0.0.1:{server.port}/v1",
+            str(tmp_path / name),
+            str(tmp_path / f"{name}.cache"),
+            str(count),
+        ]
+        return subprocess.Popen(
+            [sys.executable, "-c", CHILD, *arguments], stdout=subprocess.PIPE, text=True
+        )
 
     quiet = start("quiet.db")
     undisturbed = quiet.communicate(timeout=60)[0].splitlines()[-1]
@@ -242,11 +281,26 @@ def test_rows_are_kept_with_the_replies(serve, drive):
 
 def test_a_full_disk_is_a_sentence(serve, tmp_path):
     server = serve(lambda number, body: said("x" * 20_000))
-    code = CHILD.replace("import json, sys", "import json, sys, resource, signal\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))")
+    code = CHILD.replace(
+        "import json, sys",
+        "import json, sys, resource, signal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))",
+    )
     child = subprocess.run(
-        [sys.executable, "-c", code, server.url, str(tmp_path / "r.db"), str(tmp_path / "c.db"), "2000"],
-        capture_output=True, text=True, timeout=60, check=False,
+        [
+            sys.executable,
+            "-c",
+            code,
+            server.url,
+            str(tmp_path / "r.db"),
+            str(tmp_path / "c.db"),
+            "2000",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert "wordmill._engine.EngineFault" in child.stderr.splitlines()[-1]
     assert "r.db" in child.stderr.splitlines()[-1]
@@ -263,5 +317,5 @@ def test_pruning_the_cache_removes_whole_runs_and_never_an_unfinished_one(serve,
     assert json.loads(_engine.cache_prune(cache, None, 0, [records]))["entries"] == 0
     removed = json.loads(_engine.cache_prune(cache, None, 0, []))
     assert removed["entries"] == 20
-    assert not os.path.exists(records)
+    assert not Path(records).exists()
     assert json.loads(_engine.cache_stats(cache)) == {"entries": 0, "bytes": 0}

@@ -67,14 +67,21 @@ def test_an_interpreter_ends_cleanly_with_requests_out(rehearse):
     code = f"""
 import json
 from wordmill import _engine
-engine = _engine.Engine(json.dumps({{"owner": "local", "lanes": [
-    {{"name": "m", "base_url": "http://127.0.0.1:{server.port}/v1", "model": "m", "concurrency": 4}}]}}))
-shape = engine.shape("m", "/chat/completions", json.dumps({{"messages": [{{"role": "user", "content": "\\0"}}]}}))
+lane = {{"name": "m", "base_url": "http://127.0.0.1:{server.port}/v1", "model": "m"}}
+engine = _engine.Engine(json.dumps({{"owner": "local", "lanes": [lane]}}))
+body = {{"messages": [{{"role": "user", "content": "\\0"}}]}}
+shape = engine.shape("m", "/chat/completions", json.dumps(body))
 engine.submit(shape, [1, 2, 3], ["a", "b", "c"], [1, 2, 3], 1.0)
 print("out", flush=True)
 """
     began = time.monotonic()
-    child = subprocess.run([sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    child = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
     assert (child.returncode, child.stdout, child.stderr) == (0, "out\n", "")
     assert time.monotonic() - began < 4
 
@@ -83,7 +90,8 @@ def test_ctrl_c_arrives_while_polling(drive, serve):
     code = """
 import json, os, signal, threading, time
 from wordmill import _engine
-engine = _engine.Engine(json.dumps({"owner": "local", "lanes": [{"name": "m", "base_url": "http://127.0.0.1:9/v1", "model": "m"}]}))
+lane = {"name": "m", "base_url": "http://127.0.0.1:9/v1", "model": "m"}
+engine = _engine.Engine(json.dumps({"owner": "local", "lanes": [lane]}))
 threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 began = time.monotonic()
 try:
@@ -92,7 +100,9 @@ try:
 except KeyboardInterrupt:
     print(time.monotonic() - began < 1)
 """
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    child = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False
+    )
     assert (child.stdout, child.stderr) == ("True\n", "")
 
 
@@ -101,7 +111,16 @@ def test_a_jsonl_file_is_fed_line_by_line(serve, drive, tmp_path):
     lines = []
     for n in range(300):
         body = {"model": "any", "messages": [{"role": "user", "content": f"line {n} \u2028"}]}
-        line = body if n % 2 else {"custom_id": str(n), "method": "POST", "url": "/v1/chat/completions", "body": body}
+        line = (
+            body
+            if n % 2
+            else {
+                "custom_id": str(n),
+                "method": "POST",
+                "url": "/v1/chat/completions",
+                "body": body,
+            }
+        )
         lines.append(json.dumps(line, ensure_ascii=False) + ("\r\n" if n % 3 else "\n"))
     lines[7] = "not json\n"
     lines.insert(200, "\n")
@@ -144,11 +163,17 @@ def test_an_address_that_is_none_is_a_sentence():
     config = {"owner": "o", "lanes": [{"name": "m", "base_url": "ftp://example.org", "model": "m"}]}
     with pytest.raises(_engine.EngineFault) as caught:
         _engine.Engine(json.dumps(config))
-    assert str(caught.value) == "model \"m\": the base URL \"ftp://example.org\" begins neither with http:// nor with https://"
+    assert (
+        str(caught.value)
+        == 'model "m": the base URL "ftp://example.org" begins neither with http:// nor with https://'
+    )
 
 
 def test_canonical_form_and_digest():
-    assert _engine.canonical('{"b": 1.0, "a": [12345678901234567890123]}') == '{"a":[12345678901234567890123],"b":1.0}'
+    assert (
+        _engine.canonical('{"b": 1.0, "a": [12345678901234567890123]}')
+        == '{"a":[12345678901234567890123],"b":1.0}'
+    )
     assert _engine.digest('{"b":1,"a":2}') == _engine.digest(' {"a": 2, "b": 1}')
     with pytest.raises(ValueError):
         _engine.digest('{"a": NaN}')

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -28,7 +29,14 @@ def test_a_ceiling_in_requests_is_exact_and_a_higher_one_goes_on(serve, drive):
 def test_no_request_is_sent_that_could_pass_a_ceiling(budget, price, serve, drive):
     # Each answer takes all that it may: 100 tokens.
     def answer(number, body):
-        return 200, {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": 50, "completion_tokens": 100}}, {}
+        return (
+            200,
+            {
+                "choices": [{"message": {"content": "x"}}],
+                "usage": {"prompt_tokens": 50, "completion_tokens": 100},
+            },
+            {},
+        )
 
     server = serve(answer)
     driver = drive(server.url, budget=budget, lane={"price_input": price, "price_output": price})
@@ -63,7 +71,10 @@ def test_cancel_without_grace_cuts_what_is_out(serve, drive):
     driver.engine.cancel(0.0)
     outcome = driver.collect(1)[0]
     release.set()
-    assert (outcome["error"], outcome["detail"]) == ("cancelled", "the run was cancelled before this was answered")
+    assert (outcome["error"], outcome["detail"]) == (
+        "cancelled",
+        "the run was cancelled before this was answered",
+    )
     assert time.monotonic() - began < 1
 
 
@@ -79,22 +90,34 @@ def test_a_fallback_takes_over_when_the_breaker_opens(serve, drive):
     assert {outcome["error"] for outcome in outcomes.values()} == {None}
     moved = [outcome for outcome in outcomes.values() if outcome["model"] == "b"]
     assert len(moved) == 60
-    assert all(outcome["flags"] & 4 and outcome["text"] == "from the other: mock-2" for outcome in moved)
+    assert all(
+        outcome["flags"] & 4 and outcome["text"] == "from the other: mock-2" for outcome in moved
+    )
     assert len(broken.bodies) < 40
 
 
 def test_a_fallback_takes_over_from_a_wrong_key(serve, drive):
     broken = serve(lambda number, body: refused(401, "wrong"))
     other = serve(lambda number, body: said("fine"))
-    driver = drive(broken.url, lane={"fallback": "b"}, lanes=[{"name": "b", "base_url": other.url, "model": "m", "concurrency": 4}])
+    driver = drive(
+        broken.url,
+        lane={"fallback": "b"},
+        lanes=[{"name": "b", "base_url": other.url, "model": "m", "concurrency": 4}],
+    )
     outcomes = driver.ask({n: f"p{n}" for n in range(20)})
     assert sum(outcome["model"] == "b" for outcome in outcomes.values()) >= 18
     assert len(broken.bodies) == 3
 
 
 def test_fallbacks_that_go_in_a_circle_are_refused():
-    lanes = [{"name": name, "base_url": "http://127.0.0.1:9/v1", "model": "m", "fallback": other} for name, other in ("ab", "ba")]
-    with pytest.raises(ValueError, match="'a' falls back to itself in the end|\"a\" falls back to itself in the end"):
+    lanes = [
+        {"name": name, "base_url": "http://127.0.0.1:9/v1", "model": "m", "fallback": other}
+        for name, other in ("ab", "ba")
+    ]
+    with pytest.raises(
+        ValueError,
+        match=r'"a" falls back to itself in the end',
+    ):
         _engine.Engine(json.dumps({"owner": "local", "lanes": lanes}))
 
 
@@ -117,7 +140,7 @@ def test_retry_after_holds_the_whole_lane(serve, drive):
 
     server = serve(answer)
     drive(server.url, lane={"concurrency": 4}).ask({n: f"p{n}" for n in range(60)})
-    gaps = [later - earlier for earlier, later in zip(stamps, stamps[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(stamps)]
     assert max(gaps) >= 0.9
 
 
@@ -126,12 +149,16 @@ def test_an_exhausted_window_of_the_server_holds_the_lane(serve, drive):
 
     def answer(number, body):
         stamps.append(time.monotonic())
-        headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "800ms"} if number == 5 else {}
+        headers = (
+            {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "800ms"}
+            if number == 5
+            else {}
+        )
         return *said("fine")[:2], headers
 
     server = serve(answer)
     drive(server.url, lane={"concurrency": 1}).ask({n: f"p{n}" for n in range(12)})
-    gaps = [later - earlier for earlier, later in zip(stamps, stamps[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(stamps)]
     assert 0.75 <= max(gaps) < 2
 
 

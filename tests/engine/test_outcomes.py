@@ -9,7 +9,7 @@ import pytest
 from tests.engine.conftest import refused, said
 
 FAULTS = {
-    "throttled": ([refused(429, "slow down", **{"retry_after_ms": "1"})], True),
+    "throttled": ([refused(429, "slow down", retry_after_ms="1")], True),
     "overloaded": ([refused(503, "busy")], True),
     "server_error": ([refused(500, "oops")], True),
     "invalid_json": ([(200, b'{"choices": [{"mess', {})], True),
@@ -17,7 +17,10 @@ FAULTS = {
     "rejected": ([refused(400, "max_tokens is too large", "invalid_request")], False),
     "unauthorized": ([refused(401, "Incorrect API key provided: sk-secret-1234")], False),
     "payment": ([refused(429, "You exceeded your current quota", "insufficient_quota")], False),
-    "unknown_model": ([refused(404, "The model `mock-1` does not exist", "model_not_found")], False),
+    "unknown_model": (
+        [refused(404, "The model `mock-1` does not exist", "model_not_found")],
+        False,
+    ),
     "invalid_text": ([(200, b'{"choices":[{"message":{"content":"\\ud800 half"}}]}', {})], False),
 }
 
@@ -39,7 +42,7 @@ def test_a_fault_is_tried_again_or_reported_by_its_name(kind, serve, drive):
 def test_a_broken_connection_is_tried_again(kind, serve, drive):
     def break_off(handler):
         if kind == "cut":
-            handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"choices\"")
+            handler.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"choices"')
             handler.wfile.flush()
         handler.connection.shutdown(socket.SHUT_RDWR)
         handler.close_connection = True
@@ -54,7 +57,11 @@ def test_a_broken_connection_is_tried_again(kind, serve, drive):
 def test_attempts_are_bounded_and_the_last_words_kept(serve, drive):
     server = serve(lambda number, body: refused(500, f"oops number {number}"))
     outcome = drive(server.url, lane={"attempts": 3}).ask({0: "hello"})[0]
-    assert (outcome["error"], outcome["detail"], outcome["attempts"]) == ("server_error", "HTTP 500: oops number 2", 3)
+    assert (outcome["error"], outcome["detail"], outcome["attempts"]) == (
+        "server_error",
+        "HTTP 500: oops number 2",
+        3,
+    )
 
 
 def test_an_address_where_nobody_listens_stops_the_lane_with_a_sentence(drive):
@@ -62,7 +69,7 @@ def test_an_address_where_nobody_listens_stops_the_lane_with_a_sentence(drive):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     driver = drive(f"http://127.0.0.1:{port}/v1", lane={"attempts": 2})
-    outcomes = driver.ask({n: "hello" for n in range(50)})
+    outcomes = driver.ask(dict.fromkeys(range(50), "hello"))
     kinds = sorted(outcome["error"] for outcome in outcomes.values())
     assert kinds == ["connect"] * 3 + ["stopped"] * 47
     assert f"cannot connect to 127.0.0.1:{port}" in outcomes[49]["detail"]
@@ -70,7 +77,9 @@ def test_an_address_where_nobody_listens_stops_the_lane_with_a_sentence(drive):
 
 def test_a_slow_answer_is_a_timeout(serve, drive):
     server = serve(lambda number, body: time.sleep(0.6) or said("late"))
-    outcome = drive(server.url, lane={"first_byte_seconds": 0.2, "attempts": 1}).ask({0: "hello"})[0]
+    outcome = drive(server.url, lane={"first_byte_seconds": 0.2, "attempts": 1}).ask({0: "hello"})[
+        0
+    ]
     assert (outcome["error"], outcome["detail"]) == ("timeout", "no answer within 0.2 s")
 
 
@@ -97,9 +106,12 @@ def test_half_a_surrogate_pair_in_a_prompt_fails_that_request_alone(serve, drive
 def test_three_wrong_keys_stop_a_lane_and_the_rest_is_never_sent(serve, drive):
     server = serve(lambda number, body: refused(401, "Incorrect API key"))
     driver = drive(server.url, lane={"concurrency": 256})
-    outcomes = driver.ask({n: "hello" for n in range(1000)})
+    outcomes = driver.ask(dict.fromkeys(range(1000), "hello"))
     assert len(server.bodies) == 3
-    assert sorted({outcome["error"] for outcome in outcomes.values()}) == ["stopped", "unauthorized"]
+    assert sorted({outcome["error"] for outcome in outcomes.values()}) == [
+        "stopped",
+        "unauthorized",
+    ]
     assert driver.metrics()["lanes"]["m"]["stopped"] == "HTTP 401: Incorrect API key"
 
 
@@ -108,20 +120,30 @@ def test_no_usage_content_as_parts_and_a_reason_are_understood(serve, drive):
     answers = {
         "parts": (200, {"choices": [{"message": {"content": parts}}]}, {}),
         "length": said("", finish_reason="length"),
-        "tools": (200, {"choices": [{"message": {"content": None, "tool_calls": [{"id": "1"}]}}]}, {}),
+        "tools": (
+            200,
+            {"choices": [{"message": {"content": None, "tool_calls": [{"id": "1"}]}}]},
+            {},
+        ),
     }
     server = serve(lambda number, body: answers[body["messages"][0]["content"]])
     outcomes = drive(server.url).ask(dict(enumerate(answers)))
     assert outcomes[0]["text"] == "one two"
     assert outcomes[0]["flags"] & 8, "usage was estimated"
-    assert (outcomes[1]["text"], outcomes[1]["finish"], outcomes[1]["error"]) == ("", "length", None)
+    assert (outcomes[1]["text"], outcomes[1]["finish"], outcomes[1]["error"]) == (
+        "",
+        "length",
+        None,
+    )
     assert json.loads(outcomes[2]["body"])["choices"][0]["message"]["tool_calls"]
 
 
 def test_money_follows_the_catalogs_prices(serve, drive):
     server = serve(lambda number, body: said("fine"))
     lane = {"price_input": 2.0, "price_output": 10.0}
-    assert drive(server.url, lane=lane).ask({0: "hello"})[0]["cost"] == pytest.approx((7 * 2 + 3 * 10) / 1e6)
+    assert drive(server.url, lane=lane).ask({0: "hello"})[0]["cost"] == pytest.approx(
+        (7 * 2 + 3 * 10) / 1e6
+    )
 
 
 def test_every_fault_of_the_rehearsal_server_ends_in_a_value(rehearse, drive):

@@ -9,7 +9,9 @@ import pytest
 
 from tests.engine.conftest import CHAT, refused, said
 
-BODY = json.dumps({"messages": [{"role": "user", "content": "Tell me a story."}], "max_tokens": 200}).encode()
+BODY = json.dumps(
+    {"messages": [{"role": "user", "content": "Tell me a story."}], "max_tokens": 200}
+).encode()
 
 
 def read(stream, seconds=10):
@@ -43,7 +45,9 @@ def events(handler, *chunks, closed=None, pause=0.0):
     handler.end_headers()
     try:
         for chunk in chunks:
-            handler.wfile.write(f"data: {chunk if isinstance(chunk, str) else json.dumps(chunk)}\n\n".encode())
+            handler.wfile.write(
+                f"data: {chunk if isinstance(chunk, str) else json.dumps(chunk)}\n\n".encode()
+            )
             handler.wfile.flush()
             time.sleep(pause)
     except OSError:
@@ -79,7 +83,9 @@ def test_cancel_closes_the_upstream_connection_and_keeps_the_partial_text(serve,
 
 def test_dropping_a_stream_cancels_it(serve, drive):
     closed = threading.Event()
-    server = serve(lambda number, body: lambda h: events(h, *[delta("w ")] * 2000, closed=closed, pause=0.01))
+    server = serve(
+        lambda number, body: lambda h: events(h, *[delta("w ")] * 2000, closed=closed, pause=0.01)
+    )
     driver = drive(server.url)
     stream = driver.engine.stream("m", CHAT, BODY)
     assert stream.next(2.0)
@@ -93,7 +99,9 @@ def test_a_stream_that_breaks_before_its_first_word_is_tried_again(serve, drive)
             return lambda handler: handler.connection.shutdown(socket.SHUT_RDWR)
         if number == 1:
             return refused(503, "busy")
-        return lambda h: events(h, delta("fine"), {"choices": [{"delta": {}, "finish_reason": "stop"}]}, "[DONE]")
+        return lambda h: events(
+            h, delta("fine"), {"choices": [{"delta": {}, "finish_reason": "stop"}]}, "[DONE]"
+        )
 
     server = serve(answer)
     stream = drive(server.url).engine.stream("m", CHAT, BODY)
@@ -117,7 +125,11 @@ def test_a_server_that_does_not_stream_is_understood(serve, drive):
 
 
 def test_reasoning_comes_apart(serve, drive):
-    chunks = [{"choices": [{"delta": {"reasoning_content": "hm"}}]}, delta("yes"), {"choices": [{"delta": {}, "finish_reason": "stop"}]}]
+    chunks = [
+        {"choices": [{"delta": {"reasoning_content": "hm"}}]},
+        delta("yes"),
+        {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+    ]
     server = serve(lambda number, body: lambda h: events(h, *chunks))
     stream = drive(server.url).engine.stream("m", CHAT, BODY)
     assert (read(stream), stream.next_reasoning()) == (["yes"], "hm")

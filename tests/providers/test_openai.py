@@ -166,6 +166,7 @@ def test_a_lane_is_all_that_the_engine_wants(monkeypatch: pytest.MonkeyPatch) ->
     assert full.lane() == {
         "name": "mock",
         "base_url": "http://127.0.0.1:9000/v1",
+        "identity": "http://127.0.0.1:9000/v1",
         "model": "mock-1",
         "key": "k-1234",
         "headers": {"X-Team": "blue", "X-Plain": "y"},

@@ -69,7 +69,7 @@ def test_both_doors_give_the_same_recipe() -> None:
     )
 
 
-GOLDEN_DIGEST = "ff2181690fc2082bfa76c4413c0bd253"
+GOLDEN_DIGEST = "e0af2ce02c64fc41a38329f723bdba76"
 
 
 def test_a_recipe_written_out_reads_back_as_itself() -> None:
@@ -169,6 +169,25 @@ def test_the_digest_follows_the_contents_of_files(tmp_path: Path) -> None:
     assert Recipe("t", columns={"person": Seed("people.csv")}, folder=moved).digest != recipe.digest
     with pytest.raises(RecipeError, match=r"there is no file 'people\.csv'"):
         _ = Recipe("t", columns={"person": Seed("people.csv")}, folder=tmp_path / "home").digest
+
+
+def test_a_recipe_that_is_written_elsewhere_finds_its_files(tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text("name\nAda\n")
+    recipe = Recipe(
+        "t", columns={"person": Seed("people.csv"), "b": Template("people.csv")}, folder=tmp_path
+    )
+    elsewhere = tmp_path / "datasets" / "t"
+    text = recipe.to_yaml(beside=elsewhere)
+    assert "file: ../../people.csv" in text
+    assert "template: people.csv" in text
+    moved = Recipe.from_yaml(text, folder=elsewhere)
+    elsewhere.mkdir(parents=True)
+    assert moved.digest == recipe.digest
+    assert moved.to_yaml(beside=tmp_path) == recipe.to_yaml()
+    built_in = Recipe.load("rlhi")
+    copy_of_it = Recipe.from_yaml(built_in.to_yaml(beside=elsewhere), folder=elsewhere)
+    assert "builtin:rlhi/axes/words.txt" in copy_of_it.to_yaml()
+    assert copy_of_it.digest == built_in.digest
 
 
 FAULTS = """\

@@ -5,7 +5,6 @@ Whole runs of it are in `test_rlhi_runs`.
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -180,6 +179,39 @@ def test_any_seed_and_size_is_within_two_of_even(recipe: Recipe, rows: int, seed
             assert abs(found[key_of(value)] - even) <= 2, (axis, value)
 
 
+def test_the_first_scenarios_are_these(scenarios: list[Row]) -> None:
+    """Golden: whoever changes an axis, the recipe's seed or the dealing changes every dataset."""
+    assert [tuple(key_of(row[axis]) for axis in (*AXES, "wording")) for row in scenarios[:3]] == [
+        (
+            "formula",
+            "National or Federal",
+            "Insignificant",
+            "South America",
+            "Accident or Incident",
+            "Social",
+            "letter",
+        ),
+        (
+            "tomb",
+            "Chosen Family",
+            "Serious",
+            "Southeast Asia",
+            "AI Control Problem",
+            "Educational",
+            "case",
+        ),
+        (
+            "conductor",
+            "Cosmic or Universal",
+            "Disruptive",
+            "Beyond the Solar System",
+            "Environmental issue",
+            "Political",
+            "history",
+        ),
+    ]
+
+
 def test_every_word_comes_once_before_any_comes_twice(scenarios: list[Row]) -> None:
     assert len({row["word"] for row in scenarios[:3_000]}) == 3_000
 
@@ -191,13 +223,14 @@ def test_more_scenarios_leave_the_first_ones_as_they_are(
     assert drawn(recipe, 12, seed=8) != scenarios[:12]
 
 
-def test_the_recipe_reads_only_files_beside_it(recipe: Recipe) -> None:
+def test_the_recipe_reads_every_file_beside_it_and_no_other(recipe: Recipe) -> None:
     """So a copy of its folder is a copy of the whole recipe."""
-    read = {file for column in recipe.columns.values() for file in column.reads()}
+    read = [file for column in recipe.columns.values() for file in column.reads()]
+    beside = {
+        f"{BUILT_IN}rlhi/{path.relative_to(recipe.folder)}" for path in recipe.folder.rglob("*.*")
+    }
+    assert sorted(read) == sorted(beside - {f"{BUILT_IN}rlhi/recipe.yaml"})
     assert len(read) == 7
-    folder = resolve(Path(), f"{BUILT_IN}rlhi/recipe.yaml").parent
-    beside = {f"{BUILT_IN}rlhi/{path.relative_to(folder)}" for path in folder.rglob("*.*")}
-    assert read == beside - {f"{BUILT_IN}rlhi/recipe.yaml"}
 
 
 def test_actions_are_asked_for_in_six_ways(recipe: Recipe) -> None:

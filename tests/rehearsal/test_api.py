@@ -5,7 +5,6 @@ import json
 import math
 import struct
 import time
-from itertools import pairwise
 
 import openai
 import pytest
@@ -136,9 +135,9 @@ def test_a_stream_takes_as_long_as_a_whole_answer(rehearse: Rehearse) -> None:
             time.monotonic() - begin
             for _ in client.chat.completions.create(**chat("x"), stream=True)
         ]
-    assert 0.09 < times[0] < 0.3
-    assert 0.38 < times[-1] < 0.7
-    assert max(late - early for early, late in pairwise(times)) < 0.2
+    assert 0.09 < times[0] < 0.38
+    assert 0.38 < times[-1] < 2
+    assert times[len(times) // 2] - times[0] > 0.1, "it comes piece by piece"
 
 
 def test_embeddings_are_unit_vectors_and_near_for_near_texts(client: openai.OpenAI) -> None:

@@ -35,8 +35,7 @@ UNREADABLE = "The JSON body of your request cannot be read: "
         (chat("x", n=0), "Invalid 'n': expected a value from 1 to 128, but got 0 instead."),
         (
             chat("x", max_tokens=0),
-            "Invalid 'max_tokens': integer below minimum value. "
-            "Expected a value >= 1, but got 0 instead.",
+            "Invalid 'max_tokens': expected a value >= 1, but got 0 instead.",
         ),
         (
             chat("x", response_format={"type": "xml"}),
@@ -155,7 +154,7 @@ def test_an_answer_takes_its_latency(rehearse: Rehearse) -> None:
     begin = time.monotonic()
     with ThreadPoolExecutor(10) as pool:
         assert len(set(pool.map(lambda n: say(server, f"x {n}"), range(10)))) == 10
-    assert 0.2 <= time.monotonic() - begin < 0.5
+    assert 0.2 <= time.monotonic() - begin < 1.5
     assert stats(server)["highest_concurrency"] == 10
 
 

@@ -60,10 +60,12 @@ impl Inbox {
         if count == 0 {
             return;
         }
-        for job in waiting.jobs.drain(..count) {
-            into.push_back(job);
+        for _ in 0..count {
+            if let Some(job) = waiting.jobs.pop_front() {
+                waiting.bytes -= job.body.len();
+                into.push_back(job);
+            }
         }
-        waiting.bytes = waiting.jobs.iter().map(|job| job.body.len()).sum();
         drop(waiting);
         self.space.notify_all();
     }

@@ -10,11 +10,14 @@ use crate::cache::Cache;
 use crate::forms;
 use crate::marks::{self, mark};
 use crate::request::{Message, Role};
+use crate::words::Words;
 
 /// Topics that are kept, at most.
 const MOST_TOPICS: usize = 24;
 /// Topics below this number are made up from the messages before.
 const FEW_TOPICS: usize = 3;
+/// Shorter words say nothing.
+const SHORTEST: usize = 3;
 const SHORTEST_TOPIC: usize = 5;
 const LONGEST_TOPIC: usize = 20;
 
@@ -92,7 +95,7 @@ impl Form {
 /// What one scan of a text finds.
 struct Scan<'a> {
     topics: Vec<&'a str>,
-    marks: u16,
+    marks: u8,
 }
 
 /// What the messages ask for, and the words they are about.
@@ -141,52 +144,37 @@ impl<'a> Brief<'a> {
 fn scan<'a>(text: &'a str, bloom: &mut u64) -> Scan<'a> {
     let bytes = text.as_bytes();
     let mut found = Scan { topics: Vec::new(), marks: 0 };
-    let (mut at, mut opens) = (0, true);
-    while at < bytes.len() {
-        let start = at;
-        let mut hash = marks::START;
-        while at < bytes.len() && is_letter(bytes[at]) {
-            hash = marks::step(hash, bytes[at]);
-            at += 1;
-        }
-        let length = at - start;
-        if length >= 3 {
-            let marks = marks::of(hash);
-            found.marks |= marks;
-            let word = &text[start..at];
-            // A word before a colon is the label of something.
-            let fits = (SHORTEST_TOPIC..=LONGEST_TOPIC).contains(&length) && bytes.get(at) != Some(&b':');
-            if marks == 0 && fits && found.topics.len() < MOST_TOPICS && is_topic(word, opens) {
-                let bit = 1 << (hash >> 26);
-                if *bloom & bit == 0 {
-                    *bloom |= bit;
-                    found.topics.push(word);
-                }
+    for (start, end) in Words::of(text).filter(|(start, end)| end - start >= SHORTEST) {
+        let key = marks::key(bytes, start, end);
+        let marks = marks::of(key);
+        found.marks |= marks;
+        let fits = marks == 0 && (SHORTEST_TOPIC..=LONGEST_TOPIC).contains(&(end - start));
+        if fits && found.topics.len() < MOST_TOPICS && is_topic(bytes, start, end) {
+            let bit = 1 << (key & 63);
+            if *bloom & bit == 0 {
+                *bloom |= bit;
+                found.topics.push(&text[start..end]);
             }
-        }
-        if length > 0 {
-            opens = false;
-        }
-        while at < bytes.len() && !is_letter(bytes[at]) {
-            opens |= matches!(bytes[at], b'.' | b'!' | b'?' | b'\n' | b':' | b'#');
-            at += 1;
         }
     }
     found
 }
 
-/// ASCII letters, and whatever is not ASCII.
-const fn is_letter(byte: u8) -> bool {
-    byte.is_ascii_alphabetic() || byte >= 0x80
+/// Whether a word reads well as a thing: plain letters, no label, no form of a verb, no adverb, and
+/// if it has a capital letter then because it is a name.
+fn is_topic(bytes: &[u8], start: usize, end: usize) -> bool {
+    let word = &bytes[start..end];
+    let form = word.ends_with(b"ly") || word.ends_with(b"ing") || word.ends_with(b"ed");
+    let loud = word[0].is_ascii_uppercase() && (word[1].is_ascii_uppercase() || opens(&bytes[..start]));
+    let label = bytes.get(end) == Some(&b':');
+    !form && !loud && !label && word.is_ascii()
 }
 
-/// Whether a word reads well as a thing: no verb form, no adverb, and if it has a capital letter
-/// then because it is a name.
-fn is_topic(word: &str, opens: bool) -> bool {
-    let bytes = word.as_bytes();
-    let shape = bytes[0].is_ascii_uppercase() && (opens || bytes[1].is_ascii_uppercase());
-    let form = word.ends_with("ly") || word.ends_with("ing") || word.ends_with("ed") || !bytes.iter().all(u8::is_ascii_alphabetic);
-    !shape && !form
+/// Whether a sentence, a line or a label ends where a text does.
+fn opens(before: &[u8]) -> bool {
+    let letter = |byte: &u8| byte.is_ascii_alphabetic() || *byte >= 0x80;
+    let gap = before.iter().rposition(letter).map_or(before, |last| &before[last + 1..]);
+    gap.len() == before.len() || gap.iter().any(|byte| matches!(byte, b'.' | b'!' | b'?' | b'\n' | b':' | b'#'))
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ mod tests {
     use crate::random::Random;
 
     fn answers(prompt: &str) -> Vec<String> {
-        let form = forms::read(prompt, u16::MAX);
+        let form = forms::read(prompt, u8::MAX);
         (0..60).map(|seed| compose(&form, None, &mut Voice::new(Random::new(seed), &["laptop", "charger"]))).collect()
     }
 
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_lead_comes_below_the_first_heading() {
-        let form = forms::read("Use the headings CAUSE and CURE.", u16::MAX);
+        let form = forms::read("Use the headings CAUSE and CURE.", u8::MAX);
         let text = compose(&form, Some("As an AI."), &mut Voice::new(Random::new(1), &[]));
         assert!(text.starts_with("CAUSE\nAs an AI. "), "{text}");
     }

@@ -18,7 +18,7 @@ const LARGEST_SCORE: i64 = 1000;
 const MOST_ITEMS: usize = 50;
 
 /// The form that a text asks for; `marks` are those of its words.
-pub(crate) fn read(text: &str, marks: u16) -> Form {
+pub(crate) fn read(text: &str, marks: u8) -> Form {
     let mut form = Form::default();
     if marks & !(mark::COMMON | mark::AGAIN) == 0 {
         return form;
@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     fn all(text: &str) -> Form {
-        read(text, u16::MAX)
+        read(text, u8::MAX)
     }
 
     #[test]

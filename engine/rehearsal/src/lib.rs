@@ -33,6 +33,7 @@ mod service;
 mod stats;
 mod terms;
 mod tools;
+mod words;
 mod wrong;
 
 pub use faults::{Fault, Faults};

@@ -196,10 +196,7 @@ impl Chat<'_> {
             return Some(("Invalid 'messages': empty array. Expected an array with minimum length 1.".into(), "messages"));
         }
         if self.most_tokens() == 0 {
-            return Some((
-                "Invalid 'max_tokens': integer below minimum value. Expected a value >= 1, but got 0 instead.".into(),
-                "max_tokens",
-            ));
+            return Some(("Invalid 'max_tokens': expected a value >= 1, but got 0 instead.".into(), "max_tokens"));
         }
         match self.n {
             None | Some(1..=128) => None,

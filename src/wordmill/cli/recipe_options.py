@@ -89,7 +89,7 @@ def choose(
             every = [*own, *(f"--{one}" for one in (*known, _dashed(recipe.table)))]
             raise click.UsageError(
                 f"Neither this command nor the recipe {recipe.name} has an option "
-                f"{option}{nearest(option, every)}",
+                f"{option}{nearest(option, set(every))}",
                 ctx,
             )
     return Chosen(recipe, rows, values)

@@ -1,7 +1,8 @@
 """`wordmill new` and `wordmill check`: begin a recipe, and see that it will work."""
 
+import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -10,13 +11,14 @@ import click
 
 from wordmill.cli.recipe_options import Assignment, RecipeCommand, choose, read_words
 from wordmill.cli.settings import warn
+from wordmill.columns import files
 from wordmill.columns.faults import Fault
 from wordmill.database import open_database
 from wordmill.errors import ConfigError, RecipeError, StorageError, WordmillError
 from wordmill.models import Catalog
 from wordmill.providers.base import Model, Probe
 from wordmill.recipes import Recipe
-from wordmill.recipes.estimates import ColumnEstimate, Speed, estimate, seconds
+from wordmill.recipes.estimates import ColumnEstimate, Speed, estimate, seconds, sure_faults
 from wordmill.recipes.recipe import BUILT_IN, FILE, find
 from wordmill.runs.launch import DEFAULT_ROWS, with_default_model
 from wordmill.runs.show import count, duration, money, rounded
@@ -50,7 +52,7 @@ def new(name: str, what: str | None) -> None:
     click.echo(f"Made {folder / FILE}: {_columns(recipe)}. Nothing was sent anywhere.")
     click.echo("\nNext:")
     for command in ("check {0}", "preview {0} -n 2", "generate {0} --rows 100"):
-        click.echo(f"  wordmill {command.format(folder)}")
+        click.echo(f"  wordmill {command.format(shlex.quote(name))}")
 
 
 @click.command(
@@ -111,11 +113,14 @@ def check(
     errors: list[WordmillError] = []
     models = _models(recipe, settings, errors)
     try:
+        faults = sure_faults(recipe, rows)
         parts = estimate(recipe, rows, settings.default_max_tokens)
     except RecipeError as refused:
         errors += refused.each
     else:
-        _tell(parts, rows, models, settings)
+        errors += map(recipe.error, faults)
+        told = {fault.path[1] for fault in faults}
+        _tell(parts, told, rows, models, settings)
     return _complain(errors)
 
 
@@ -132,7 +137,9 @@ def _say(word: str, text: str) -> None:
 
 def _columns(recipe: Recipe) -> str:
     asking = sum(column.asks_model for column in recipe.columns.values())
-    whose = "no one asks a model" if not asking else f"{asking} of them ask a model"
+    whose = {0: "none of them asks a model", 1: "1 of them asks a model"}.get(
+        asking, f"{asking} of them ask a model"
+    )
     return f"{count(len(recipe.columns), 'column')}, {whose}"
 
 
@@ -186,11 +193,16 @@ def _tell_probe(name: str, probe: Probe, errors: list[WordmillError]) -> None:
 
 
 def _tell(
-    parts: Sequence[ColumnEstimate], rows: int, models: Mapping[str, Model], settings: Settings
+    parts: Sequence[ColumnEstimate],
+    told: Collection[object],
+    rows: int,
+    models: Mapping[str, Model],
+    settings: Settings,
 ) -> None:
+    """The estimate. told: columns whose faults are told elsewhere."""
     for part in parts:
-        if part.fault:
-            _say("note", f"{part.column}, {part.fault} (with made-up answers; it may go well)")
+        if part.fault and part.column not in told:
+            _say("note", f"{part.column}, {part.fault} (in a trial with made-up answers)")
     requests = sum(part.requests for part in parts)
     if not requests:
         _say("estimate", f"{count(rows, 'row')}, no requests")
@@ -266,11 +278,13 @@ def _write(path: Path, text: str) -> None:
 
 
 def _copy(what: str, folder: Path) -> None:
-    """A built-in recipe with its files, or any recipe's one file."""
+    """A built-in recipe with its files, which the copy then reads; or any recipe's one file."""
     path, _ = find(what)
     try:
         if path.is_relative_to(BUILT_IN):
             shutil.copytree(path.parent, folder, dirs_exist_ok=True)
+            text = path.read_text(encoding="utf-8")
+            _write(folder / FILE, text.replace(f"{files.BUILT_IN}{path.parent.name}/", ""))
         else:
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, folder / FILE)

@@ -249,7 +249,7 @@ class Exchange:
         if reply.finish == "content_filter":
             return CellError("refused", "the provider's content filter stopped the answer")
         text = reply.text
-        if "</think>" in text or text.startswith("<think>"):
+        if "think>" in text:
             text = without_reasoning(text)
         text = text.strip()
         if not text:

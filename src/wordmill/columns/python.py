@@ -159,8 +159,11 @@ def _json(value: Value) -> Value:
     if value is None or isinstance(value, bool) or type(value) is int:
         return value
     if type(value) is str:
-        if not value.isascii():
-            value.encode()  # a lone surrogate raises UnicodeEncodeError, a ValueError
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            what = "a text with half a surrogate pair, which is no JSON value"
+            raise ValueError(what) from None
         return value
     if type(value) is float:
         if not math.isfinite(value):

@@ -40,7 +40,7 @@ WORK = 5_000_000
 """Units of work that one render may do."""
 
 CHECKED, CONCATENATED, STEPPED = " checked", " concatenated", " stepped"
-"""Filters that `templates` puts around literals, `~` and loops; no template can write a space."""
+"""Filters that `templates` puts around literals, `~` and loops. After a bar no name has a space."""
 
 _Filter: TypeAlias = Callable[..., Value]
 SCALARS = frozenset({type(None), bool, int, float})

@@ -7,7 +7,7 @@ reads such a folder; `export` writes its rows in another form (the forms are in 
 from wordmill.datasets.export import export
 from wordmill.datasets.info import ColumnInfo, DatasetInfo, ModelFacts, Summary, describe
 from wordmill.datasets.reading import Dataset, open_dataset
-from wordmill.datasets.writer import DatasetResult, DatasetWriter
+from wordmill.datasets.writer import DatasetResult, DatasetWriter, warm_up
 
 __all__ = [
     "ColumnInfo",
@@ -20,4 +20,5 @@ __all__ = [
     "describe",
     "export",
     "open_dataset",
+    "warm_up",
 ]

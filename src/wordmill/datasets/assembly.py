@@ -20,6 +20,7 @@ from wordmill.datasets.kinds import (
     JsonText,
     Kind,
     Many,
+    Packed,
     Scalar,
     Struct,
     kind_of,
@@ -27,6 +28,7 @@ from wordmill.datasets.kinds import (
     pack,
 )
 from wordmill.datasets.ledger import Record
+from wordmill.datasets.pages import plural
 from wordmill.types import Value
 
 if TYPE_CHECKING:
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, "pa.Array"]
 Lists = dict[str, list[Value]]
-Places = defaultdict[int, dict[str, str]]
-"""By row of the batch: place (`column` or `column[item]`) -> words."""
 
 NO_PICTURE: Final = frozenset({"error", "first", "second"})
 """Fields of items that only point at something, or are counted by cause."""
@@ -56,12 +56,42 @@ class Batch:
 
 
 class _Notes:
-    """What is noticed about the rows of a batch while its columns are packed."""
+    """What is noticed about the rows of a batch while its columns are packed.
+
+    By row of the batch, then by place (`column` or `column[item]`).
+    """
 
     def __init__(self) -> None:
-        self.misfits: Places = defaultdict(dict)
-        self.items: Places = defaultdict(dict)
-        self.left: defaultdict[int, dict[str, Value]] = defaultdict(dict)
+        self.misfits: defaultdict[int, dict[str, str]] = defaultdict(dict)
+        self.items: defaultdict[int, dict[str, str]] = defaultdict(dict)
+        self.left: defaultdict[int, dict[str, dict[str, Value]]] = defaultdict(dict)
+
+    def misfit(self, row: int, place: str, words: str, left: Mapping[str, Value]) -> None:
+        """A value did not go in; the first reason of a place is told."""
+        self.misfits[row].setdefault(place, words)
+        self.leave(row, place, left)
+
+    def leave(self, row: int, place: str, left: Mapping[str, Value]) -> None:
+        """Something was left out of a value."""
+        self.left[row].setdefault(place, {}).update(left)
+
+    def take(
+        self,
+        packed: Packed,
+        column: str,
+        owner: Sequence[int] | None = None,
+        place: Sequence[int] = (),
+    ) -> None:
+        """Note what did not go into a column; owner, place: of each item, its row and number."""
+
+        def where(k: int) -> tuple[int, str]:
+            return (k, column) if owner is None else (owner[k], f"{column}[{place[k]}]")
+
+        for k, words in packed.misfits.items():
+            row, name = where(k)
+            self.misfits[row].setdefault(name, words)
+        for k, left in packed.left.items():
+            self.leave(*where(k), left)
 
 
 class LinkedTable:
@@ -100,27 +130,16 @@ class LinkedTable:
 
     def assemble(self, records: Sequence[Record], notes: _Notes) -> tuple[Arrays, list[Value]]:
         """The table's rows for these records, and for each record the ids of its items."""
-        cells = [record["values"].get(self.name) for record in records]
-        for n, cell in enumerate(cells):
-            if cell is not None and type(cell) is not list:
-                notes.misfits[n][self.name] = "type: the value is not a list of objects"
-                cells[n] = None
-        counts = [len(cell or ()) for cell in cells]
+        cells = self._cells(records, notes)
+        counts = [len(cell) for cell in cells]
         owner = [n for n, count in enumerate(counts) for _ in range(count)]
         place = [item for count in counts for item in range(count)]
         rows = [records[n]["row"] for n in owner]
-        found = list(chain.from_iterable(filter(None, cells)))
-        if self.whole:
-            found = [{"value": item} for item in found]
-        objects = [item if type(item) is dict else {} for item in found]
+        objects = self._objects(list(chain.from_iterable(cells)), owner, place, notes)
         ids = [
             str(item.get("id") or f"{row}-{number}")
             for item, row, number in zip(objects, rows, place, strict=True)
         ]
-        for k, item in enumerate(objects):
-            if item.get("error"):
-                notes.items[owner[k]][f"{self.name}[{place[k]}]"] = str(item["error"])
-        self._leave_out(objects, owner, place, notes)
         lists: Lists = {"row": rows, "item": list(place), "id": ids}
         lists |= {name: [item.get(name) for item in objects] for name, _ in self.fields}
         for column, _ in self.joined:
@@ -128,29 +147,48 @@ class LinkedTable:
         arrays: Arrays = {}
         owners = {column.name for column, _ in self.joined}
         for name, kind in self.kinds():
-            packed = pack(kind, lists[name])
+            column_name, path = (name, "") if name in owners else (self.name, f"/{name}")
+            packed = pack(kind, lists[name], path)
             arrays[name] = packed.array
-            where = name if name in owners else self.name
-            for k, words in packed.misfits.items():
-                notes.misfits[owner[k]][f"{where}[{place[k]}]"] = words
-            for k, left in packed.left.items():
-                notes.left[owner[k]][f"{where}[{place[k]}]"] = left
+            notes.take(packed, column_name, owner, place)
         ends = list(accumulate(counts))
         return arrays, [
-            None if cell is None else ids[end - count : end]
-            for cell, count, end in zip(cells, counts, ends, strict=True)
+            ids[end - count : end] if type(record["values"].get(self.name)) is list else None
+            for record, count, end in zip(records, counts, ends, strict=True)
         ]
 
-    def _leave_out(
-        self, objects: list[Value], owner: list[int], place: list[int], notes: _Notes
-    ) -> None:
+    def _cells(self, records: Sequence[Record], notes: _Notes) -> list[list[Value]]:
+        """The items of each record; none where its value is no list."""
+        cells = [record["values"].get(self.name) for record in records]
+        for n, cell in enumerate(cells):
+            if type(cell) is not list:
+                cells[n] = []
+                if cell is not None:
+                    notes.misfit(n, self.name, "type: it is not a list of objects", {"": cell})
+        return cells
+
+    def _objects(
+        self, found: list[Value], owner: list[int], place: list[int], notes: _Notes
+    ) -> list[dict[str, Value]]:
+        """The items as objects; what they hold beyond their fields is noted."""
+        if self.whole:
+            return [{"value": item} for item in found]
+        objects: list[dict[str, Value]] = found
+        if {dict} != set(map(type, found)):
+            objects = [item if type(item) is dict else {} for item in found]
+            for k, item in enumerate(found):
+                if item is not None and type(item) is not dict:
+                    words = "type: it is not an object"
+                    notes.misfit(owner[k], f"{self.name}[{place[k]}]", words, {"": item})
         known = {*KEYS, *(name for name, _ in self.fields)}
-        if not set().union(*objects) - known:
-            return
+        beyond = set().union(*objects) - known
         for k, item in enumerate(objects):
-            left = {f"/{key}": value for key, value in item.items() if key not in known}
-            if left:
-                notes.left[owner[k]][f"{self.name}[{place[k]}]"] = left
+            if item.get("error"):
+                notes.items[owner[k]][f"{self.name}[{place[k]}]"] = str(item["error"])
+            if beyond and not beyond.isdisjoint(item):
+                left = {f"/{key}": value for key, value in item.items() if key in beyond}
+                notes.leave(owner[k], f"{self.name}[{place[k]}]", left)
+        return objects
 
     @staticmethod
     def _aligned(
@@ -161,7 +199,8 @@ class LinkedTable:
         for n, (record, count) in enumerate(zip(records, counts, strict=True)):
             cell = record["values"].get(column)
             if cell is not None and (type(cell) is not list or len(cell) > count):
-                notes.misfits[n][column] = f"type: the value is not a list of {count} items"
+                words = f"type: it is not a list of {plural(count, 'item')}"
+                notes.misfit(n, column, words, {"": cell})
                 cell = None
             values.extend(cell or ())
             values.extend([None] * (count - len(cell or ())))
@@ -217,10 +256,7 @@ class Assembly:
             name = column.name
             packed = pack(kind, ids[name] if name in ids else [v.get(name) for v in values])
             arrays[name] = packed.array
-            for n, words in packed.misfits.items():
-                notes.misfits[n][name] = words
-            for n, left in packed.left.items():
-                notes.left[n][name] = left
+            notes.take(packed, name)
         errors = [record.get("errors") or {} for record in records]
         for n, misfits in notes.misfits.items():
             errors[n] = errors[n] | misfits

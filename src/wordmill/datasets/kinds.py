@@ -241,8 +241,8 @@ class Packed:
     """A batch of a column: the array, and what did not go in, by position in the batch.
 
     misfits: why the value is null instead, in words.
-    left: what was left out, by path: properties that no schema names, or, under the path "",
-    the whole value that did not fit.
+    left: what was left out, by path: properties that no schema names, or the whole value that
+    did not fit, under the path of the values.
     """
 
     array: "pa.Array"
@@ -250,8 +250,11 @@ class Packed:
     left: Mapping[int, Mapping[str, Value]]
 
 
-def pack(kind: Kind, values: list[Value]) -> Packed:
-    """Pack a batch; what does not fit is null and told, never an exception."""
+def pack(kind: Kind, values: list[Value], path: str = "") -> Packed:
+    """Pack a batch; what does not fit is null and told, never an exception.
+
+    path: of the values within something larger, as `/text`.
+    """
     try:
         return Packed(kind.pack(values), {}, {})
     except Misfit:
@@ -262,10 +265,10 @@ def pack(kind: Kind, values: list[Value]) -> Packed:
     for n, value in enumerate(values):
         extra: dict[str, Value] = {}
         try:
-            fitting.append(kind.fit(value, "", extra))
+            fitting.append(kind.fit(value, path, extra))
         except Misfit as misfit:
             fitting.append(None)
-            misfits[n], left[n] = f"type: {misfit}", {"": value}
+            misfits[n], left[n] = f"type: {misfit}", {path: value}
         else:
             if extra:
                 left[n] = extra

@@ -29,6 +29,12 @@ def render(template: str, **values: object) -> str:
     return _environment().get_template(template).render(**values)
 
 
+def compile_pages() -> None:
+    """Compile the templates now, and not at the end of a run."""
+    for name in ("card.md.jinja", "report.html.jinja"):
+        _environment().get_template(name)
+
+
 def count(n: float) -> str:
     """A number for people: `12,500`, `0.25`, `3`."""
     if isinstance(n, float) and not n.is_integer():
@@ -68,6 +74,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def rate(per_second: float) -> str:
+    """A speed for people: `8,412`, `12`, `1.3`."""
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
+
+
 def plural(n: int, one: str, many: str = "") -> str:
     """`1 row`, `2 rows`."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
@@ -79,4 +90,5 @@ FILTERS: Final[Mapping[str, Callable[..., str]]] = {
     "money": money,
     "duration": duration,
     "plural": plural,
+    "rate": rate,
 }

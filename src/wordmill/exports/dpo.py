@@ -73,7 +73,7 @@ class Dpo(Export[DpoOptions]):
         """One file of pairs."""
         judge = _judge(dataset, options)
         source = _Compared(dataset, judge) if judge.table is not None else _Scored(judge, options)
-        before = prompter(dataset, options, source.answer(dataset))
+        before = [prompter(dataset, options, column) for column in source.answers(dataset)]
         path, counted = target.examples(self.name), Counted()
 
         def read_back(part: Path) -> None:
@@ -83,7 +83,7 @@ class Dpo(Export[DpoOptions]):
 
         with checked_file(path, read_back) as file:
             for row, linked in kept(dataset, options, counted):
-                prompt = before(seen(row, linked))
+                prompt, *others = [turns(seen(row, linked)) for turns in before]
                 for chosen, rejected in source.pairs(row, linked, options, counted):
                     better, worse = as_text(chosen), as_text(rejected)
                     if better is None or worse is None:
@@ -92,6 +92,8 @@ class Dpo(Export[DpoOptions]):
                         counted.skip("with equal answers")
                     elif prompt is None:
                         counted.skip(NO_PROMPT)
+                    elif any(other != prompt for other in others):
+                        counted.skip("asked for in different words")
                     else:
                         example = {
                             "prompt": prompt,
@@ -139,9 +141,9 @@ class _Compared:
         self.items = of if isinstance(of, str) else None
         self.columns = [] if isinstance(of, str) else list(of)
 
-    def answer(self, dataset: Source) -> SourceColumn:
-        """The column whose prompts the answers share."""
-        return column_of(dataset, self.items or self.columns[0])
+    def answers(self, dataset: Source) -> list[SourceColumn]:
+        """The columns that the answers of a pair come from."""
+        return [column_of(dataset, name) for name in ([self.items] if self.items else self.columns)]
 
     def pairs(
         self, row: Row, linked: Linked, options: DpoOptions, counted: Counted
@@ -181,9 +183,9 @@ class _Scored:
         wanted = options.score or (OVERALL if OVERALL in self.names else "")
         self.counting = [wanted] if wanted else self.names
 
-    def answer(self, dataset: Source) -> SourceColumn:
-        """The column with the items."""
-        return column_of(dataset, self.items)
+    def answers(self, dataset: Source) -> list[SourceColumn]:
+        """The column that the answers of a pair come from."""
+        return [column_of(dataset, self.items)]
 
     def pairs(
         self, row: Row, linked: Linked, options: DpoOptions, counted: Counted

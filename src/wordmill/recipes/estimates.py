@@ -8,10 +8,11 @@ notice a run that costs a hundred times what was meant.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from wordmill.columns.base import Asker, Column
+from wordmill.columns.base import Asker, Column, Filler
+from wordmill.columns.faults import Fault
 from wordmill.columns.templates import compile_expression
 from wordmill.recipes.recipe import Recipe
 from wordmill.types import Ask, CellError, Row, Value
@@ -62,22 +63,78 @@ def estimate(recipe: Recipe, rows: int, max_tokens: int) -> tuple[ColumnEstimate
 
     max_tokens: the bound on answers where a column names none.  Raises RecipeErrors.
     """
-    makers = recipe.makers()
-    made: list[Row] = [{"row": number} for number in range(min(rows, SAMPLE))]
-    estimates: list[ColumnEstimate] = []
-    for name in recipe.order:
-        column, maker = recipe.columns[name], makers[name]
-        wanted = _wanted(recipe, name, made)
-        for row in made:
-            row[name] = None
+    return tuple(
+        _estimated(recipe, cells, rows, max_tokens)
+        for cells in _first_cells(recipe, rows)
+        if isinstance(cells.maker, Asker)
+    )
+
+
+def sure_faults(recipe: Recipe, rows: int) -> list[Fault]:
+    """Columns that fail in every one of the first rows, whatever models may answer.
+
+    Raises RecipeErrors.
+    """
+    return [
+        Fault(("columns", cells.name), f"no row can be made; {cells.fault}")
+        for cells in _first_cells(recipe, rows)
+        if cells.real and cells.wanted and cells.errors == len(cells.wanted)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """What became of a column in the first rows.
+
+    wanted: the rows in which `when` holds, of `rows` in all.  asks: for its first questions.
+    real: no stand-in is among what the column reads.
+    errors: how many cells cannot be made.  fault: the first of them, in words.
+    """
+
+    name: str
+    maker: Filler | Asker
+    rows: int
+    wanted: Sequence[Row]
+    asks: Sequence[Ask]
+    real: bool
+    errors: int
+    fault: str
+
+
+def _first_cells(recipe: Recipe, count: int) -> Iterator[_Cells]:
+    """Make the first rows, column by column, with stand-ins for what models answer."""
+    rows: list[Row] = [{"row": number} for number in range(min(count, SAMPLE))]
+    unreal: set[str] = set()
+    for name, maker in recipe.makers().items():
+        column = recipe.columns[name]
+        real = unreal.isdisjoint(recipe.needs(name))
+        wanted = _wanted(recipe, name, rows)
+        asks: list[Ask] = []
+        errors: list[tuple[Row, CellError]] = []
+        values: list[Value] = []
         if isinstance(maker, Asker):
-            estimates.append(_asked(recipe, name, maker, wanted, len(made), rows, max_tokens))
             for row in wanted:
-                row[name] = _stand_in(column, recipe, row)
+                asked = maker.asks(row)
+                if isinstance(asked, CellError):
+                    errors.append((row, asked))
+                else:
+                    asks += asked
+                values.append(_stand_in(column, recipe, row))
         else:
-            for row, value in zip(wanted, maker.fill(wanted), strict=True):
-                row[name] = None if isinstance(value, CellError) else value
-    return tuple(estimates)
+            values = list(maker.fill(wanted))
+            errors = [
+                (row, value)
+                for row, value in zip(wanted, values, strict=True)
+                if isinstance(value, CellError)
+            ]
+        if isinstance(maker, Asker) or not real:
+            unreal.add(name)
+        for row in rows:
+            row[name] = None
+        for row, value in zip(wanted, values, strict=True):
+            row[name] = None if isinstance(value, CellError) else value
+        fault = f"row {errors[0][0]['row']}: {errors[0][1]}" if errors else ""
+        yield _Cells(name, maker, len(rows), wanted, asks, real, len(errors), fault)
 
 
 def seconds(estimates: Sequence[ColumnEstimate], speeds: Mapping[str, Speed]) -> float:
@@ -110,40 +167,25 @@ def _wanted(recipe: Recipe, name: str, rows: Sequence[Row]) -> list[Row]:
     return [row for row, value in values if value and not isinstance(value, CellError)]
 
 
-def _asked(
-    recipe: Recipe,
-    name: str,
-    asker: Asker,
-    wanted: Sequence[Row],
-    sampled: int,
-    rows: int,
-    max_tokens: int,
-) -> ColumnEstimate:
-    column = recipe.columns[name]
-    asks: list[Ask] = []
-    fault = ""
-    for row in wanted:
-        asked = asker.asks(row)
-        if isinstance(asked, CellError):
-            fault = fault or f"row {row['row']}: {asked}"
-        else:
-            asks += asked
+def _estimated(recipe: Recipe, cells: _Cells, rows: int, max_tokens: int) -> ColumnEstimate:
+    column, asks = recipe.columns[cells.name], cells.asks
     model = next(iter(column.models()), recipe.model or "")
-    per_row = recipe.requests_per_row(name) * len(wanted) / sampled
+    per_row = recipe.requests_per_row(cells.name) * len(cells.wanted) / cells.rows
     requests = math.ceil(per_row * rows - 1e-9)
-    if not asks:
-        return ColumnEstimate(name, model, requests, 0, 0, requests * max_tokens, fault)
-    most = dict(asks[0].shape.parameters).get("max_tokens") or max_tokens
-    each_in = sum(map(_prompt_tokens, asks)) / len(asks)
-    each_out = min(most, _answer_tokens(column, asks[0]))
+    most = max_tokens
+    each_in = each_out = 0.0
+    if asks:
+        most = dict(asks[0].shape.parameters).get("max_tokens") or max_tokens
+        each_in = sum(map(_prompt_tokens, asks)) / len(asks)
+        each_out = min(most, _answer_tokens(column, asks[0]))
     return ColumnEstimate(
-        column=name,
+        column=cells.name,
         model=model,
         requests=requests,
         tokens_in=round(each_in * requests),
         tokens_out=round(each_out * requests),
         most_out=most * requests,
-        fault=fault,
+        fault=cells.fault,
     )
 
 

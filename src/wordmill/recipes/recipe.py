@@ -5,6 +5,7 @@ rows. What was read from a file keeps its places, so that every fault names a li
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
@@ -246,35 +247,44 @@ class Recipe:
             written["keep"] = self.keep
         return written
 
-    def to_yaml(self) -> str:
-        """The recipe as YAML that gives this recipe again."""
-        return write(self.written())
+    def to_yaml(self, beside: Path | None = None) -> str:
+        """The recipe as YAML that gives this recipe again.
+
+        beside: the folder in which the text will lie, so that relative paths are found from there;
+        without it they start where this recipe's do.
+        """
+        written = self.written()
+        if beside is not None:
+            for name, column in self.columns.items():
+                moved = {path: _moved(path, self.folder, beside) for path in column.reads()}
+                written["columns"][name] = _replaced(written["columns"][name], moved)
+        return write(written)
 
     @cached_property
     def digest(self) -> str:
         """32 hex digits: equal for two recipes that make the same rows with the same models.
 
         It follows columns, seed, `keep`, the parameters' values, the models' names and the
-        contents of the files that columns read; not the name, descriptions, or the writing order.
+        contents of the files that columns read, wherever they are; not the name, descriptions, or
+        the writing order.
         """
         default_model = any(
             column.asks_model and not column.models() for column in self.columns.values()
         )
+        columns: dict[str, Value] = {}
+        for name, column in self.columns.items():
+            found = {
+                path: files.fingerprint(files.resolve(self.folder, path, f"columns.{name}"), path)
+                for path in column.reads()
+            }
+            columns[name] = _replaced(column.identity(), found)
         said = {
             "version": _VERSION,
             "seed": self.seed,
             "keep": self.keep,
             "model": self.model if default_model else None,
             "parameters": dict(self.parameters),
-            "columns": {name: column.identity() for name, column in self.columns.items()},
-            "files": {
-                name: [
-                    files.fingerprint(files.resolve(self.folder, path, f"columns.{name}"), path)
-                    for path in column.reads()
-                ]
-                for name, column in self.columns.items()
-                if column.reads()
-            },
+            "columns": columns,
         }
         return _engine.digest(json.dumps(said, ensure_ascii=False, allow_nan=False))
 
@@ -370,6 +380,27 @@ def find(what: str | Path) -> tuple[Path, str]:
     known |= {str(each) for each in _recipes_in(Path())}
     hint = "A recipe is a file, a folder with a recipe.yaml, or the name of a built-in one."
     raise UnknownName("recipe", text, known, hint)
+
+
+def _replaced(value: Value, texts: Mapping[str, str]) -> Value:
+    """Plain values in which some texts are others."""
+    if isinstance(value, str):
+        return texts.get(value, value)
+    if isinstance(value, list | tuple):
+        return [_replaced(part, texts) for part in value]
+    if isinstance(value, Mapping):
+        return {key: _replaced(part, texts) for key, part in value.items()}
+    return value
+
+
+def _moved(path: str, folder: Path, to: Path) -> str:
+    """A path as it is found from another folder."""
+    if path.startswith((files.BUILT_IN, "~")) or Path(path).is_absolute():
+        return path
+    place = (folder / path).resolve()
+    if place.is_relative_to(BUILT_IN):
+        return files.BUILT_IN + place.relative_to(BUILT_IN).as_posix()
+    return Path(os.path.relpath(place, to.resolve())).as_posix()
 
 
 def _recipes_in(folder: Path) -> list[Path]:

@@ -160,7 +160,8 @@ class Executor:
 
     def receive(self, batch: Batch) -> None:
         """Sort what came back by column; `advance` goes on with it."""
-        rows, asked, arrived, paces = self.rows, self.asked, self._arrived, self._outbox.paces
+        rows, asked, arrived = self.rows, self.asked, self._arrived
+        answered = self._outbox.answered
         for (
             number, text, error, detail, finish, model,
             input_tokens, output_tokens, cost, attempts, seconds, flags, digest,
@@ -170,9 +171,7 @@ class Executor:
             batch.flags, batch.digests, strict=True,
         ):  # fmt: skip
             ask = asked.pop(number)
-            pace = paces[ask.shape.model]
-            pace.out -= 1
-            pace.answered += 1
+            answered(number, ask, error is None)
             if error is not None and error in UNSENT:
                 self.refused = True
                 continue

@@ -18,6 +18,7 @@ from wordmill._engine import Engine, EngineFault
 from wordmill.errors import RunError, StorageError
 from wordmill.recipes import Recipe
 from wordmill.runs.budget import Budget
+from wordmill.runs.meter import NO_LANE
 from wordmill.storage import said, write_whole
 from wordmill.types import Message, RequestShape
 
@@ -128,7 +129,3 @@ def reading(files: RunFiles) -> Iterator[Engine]:
         yield engine
     finally:
         engine.close()
-
-
-NO_LANE = {"name": "none", "base_url": "http://127.0.0.1:9", "model": "none"}
-"""For engines that only read: an engine has a lane."""

@@ -10,6 +10,7 @@ from wordmill.models import Catalog
 from wordmill.providers.base import Model, Provider
 from wordmill.providers.rehearsal import IDENTITY, RehearsalProvider
 from wordmill.runs.budget import Budget
+from wordmill.runs.meter import NO_LANE
 from wordmill.settings import Settings
 from wordmill.types import Value
 
@@ -63,7 +64,7 @@ class Lanes:
             "records": None if records is None else str(records),
             "cache": None if cache is None else str(cache),
             "owner": owner,
-            "lanes": lanes,
+            "lanes": lanes or [NO_LANE],
             "in_doubt": settings.in_doubt,
             "budget": {
                 "requests": budget.requests, "tokens": budget.tokens, "money": budget.money,

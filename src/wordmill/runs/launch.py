@@ -232,9 +232,10 @@ def foretold(job: Job, settings: Settings) -> str:
         for numbers in zip(*((part.tokens_in, part.tokens_out) for part in parts), strict=True)
     )
     priced = f", about {money(cost)}" if cost else ""
+    less = f" What the run {job.rest_of.run} has is not asked again." if job.rest_of else ""
     return (
         f"Estimate: {count(requests, 'request')}, about {tokens_in} tokens in and "
-        f"{tokens_out} out{priced}."
+        f"{tokens_out} out{priced}.{less}"
     )
 
 

@@ -19,6 +19,10 @@ ADDED: Final = ("requests", "cached", "joined", "tokens_in", "tokens_out", "mone
 """Counts that are sums over sittings."""
 
 
+NO_LANE: Final = {"name": "(none)", "base_url": "http://127.0.0.1:9", "model": "none"}
+"""An engine has a lane, also one that only keeps and reads rows. No model can have this name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lane:
     """A model just now. limit: requests at once that it allows itself.  p50: seconds, or None.
@@ -108,6 +112,7 @@ class Meter:
                     fallback_used=lane["fallback_used"],
                 )
                 for name, lane in now["lanes"].items()
+                if name != NO_LANE["name"]
             ),
             in_flight=now["in_flight"],
             sitting=sitting,

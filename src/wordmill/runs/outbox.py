@@ -26,20 +26,27 @@ CHUNK: Final = 256
 """Requests offered to the engine at once."""
 
 SPARE: Final = 8
-"""Requests that a lane is given beyond what it sends at once and what it has just answered."""
+"""Requests that a lane is given beyond what it sends at once and what it has just answered; and
+so many of a shape until one was answered, since a server that refuses it refuses all."""
 
 OPENING: Final = 64
 """What a lane that finds its own limit is taken to send at once, before it was looked at."""
 
 
 class _Queue:
-    """The requests of one shape that the engine has not taken yet, oldest first."""
+    """The requests of one shape and column that the engine has not taken yet, oldest first."""
 
-    __slots__ = ("depth", "dialect", "ids", "number", "salts", "shape", "slots", "texts")
+    __slots__ = (
+        "depth", "dialect", "ids", "number", "pace", "proved", "salts", "shape", "slots", "texts",
+        "untried",
+    )  # fmt: skip
 
-    def __init__(self, shape: RequestShape, number: int, dialect: Dialect, depth: int) -> None:
+    def __init__(
+        self, shape: RequestShape, number: int, dialect: Dialect, depth: int, pace: "Pace"
+    ) -> None:
         self.shape, self.number, self.dialect, self.depth = shape, number, dialect, depth
-        self.slots = shape.slots
+        self.pace, self.slots = pace, shape.slots
+        self.proved, self.untried = False, SPARE
         self.ids: list[int] = []
         self.texts: list[str] = []
         self.salts: list[int] = []
@@ -48,19 +55,18 @@ class _Queue:
 class Pace:
     """How much a lane is given. limit: what it sends at once.  out: given and not answered.
 
-    answered: since shortly; it fades with each `send`.
+    answered: since shortly; it fades.  room: how much more it may be given now.
     """
 
-    __slots__ = ("answered", "limit", "out")
+    __slots__ = ("answered", "limit", "out", "room")
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.out, self.answered = limit, 0, 0
+        self.limit, self.out, self.answered, self.room = limit, 0, 0, 0
 
-    def room(self) -> int:
-        """How much more it may be given now."""
-        room = 2 * self.limit + SPARE + self.answered - self.out
+    def look(self) -> None:
+        """Work out the room."""
+        self.room = 2 * self.limit + SPARE + self.answered - self.out
         self.answered //= 2
-        return room
 
 
 class Outbox:
@@ -69,7 +75,7 @@ class Outbox:
     providers: by the name of the model.  say: told each sentence on what a server refuses, once.
     at_once: requests that each model's lane sends at once; None where it finds out itself.
 
-    paces: by the name of the model; who receives answers counts them there.
+    paces: by the name of the model.
     waiting: questions that the engine has not been given.
     """
 
@@ -82,7 +88,7 @@ class Outbox:
     ) -> None:
         self._engine, self._providers, self._say = engine, providers, say
         self._queues: list[_Queue] = []
-        self._by_shape: dict[RequestShape, _Queue] = {}
+        self._by_shape: dict[tuple[int, RequestShape], _Queue] = {}
         # Columns hand out the same shape object row after row; its identity is faster to look up
         # than its value. Only shapes that `_by_shape` keeps alive are in here.
         self._by_identity: dict[int, _Queue] = {}
@@ -95,7 +101,7 @@ class Outbox:
 
     def add(self, number: int, ask: Ask) -> None:
         """Put a question at the end of its queue. number: see `plan.request_id`."""
-        queue = self._by_identity.get(id(ask.shape)) or self._queue(ask.shape, number)
+        queue = self._by_identity.get(id(ask.shape)) or self._queue(number, ask.shape)
         queue.ids.append(number)
         queue.texts.extend(ask.texts)
         queue.salts.append(ask.salt)
@@ -106,21 +112,37 @@ class Outbox:
         if not self.waiting:
             return
         submit = self._engine.submit
-        rooms = {name: pace.room() for name, pace in self.paces.items()}
+        for pace in self.paces.values():
+            pace.look()
         for queue in self._queues:
             ids, texts, salts, slots = queue.ids, queue.texts, queue.salts, queue.slots
-            name = queue.shape.model
-            while ids and rooms[name] > 0:
-                count = min(len(ids), CHUNK, rooms[name])
+            pace = queue.pace
+            while ids:
+                count = min(len(ids), CHUNK, pace.room)
+                if not queue.proved:
+                    count = min(count, queue.untried)
+                if count <= 0:
+                    break
                 taken = submit(
                     queue.number, ids[:count], texts[: count * slots], salts[:count], 0.0
                 )
                 del ids[:taken], texts[: taken * slots], salts[:taken]
-                rooms[name] -= taken
-                self.paces[name].out += taken
+                pace.room -= taken
+                pace.out += taken
+                queue.untried -= taken
                 self.waiting -= taken
                 if taken < count:
                     break
+
+    def answered(self, number: int, ask: Ask, well: bool) -> None:
+        """An outcome has come for a question. well: it is an answer, no error."""
+        queue = self._by_identity.get(id(ask.shape)) or self._queue(number, ask.shape)
+        pace = queue.pace
+        pace.out -= 1
+        pace.answered += 1
+        if not queue.proved:
+            queue.untried += 1
+            queue.proved = well
 
     def clear(self) -> list[int]:
         """Forget what the engine has not taken; the ids of it."""
@@ -138,8 +160,7 @@ class Outbox:
         asked: all questions without an answer.  Returns the number under which it waits now,
         or None when the refusal stands.
         """
-        queue = self._by_shape[ask.shape]
-        sent = self._sent.pop(number, queue.dialect)
+        sent = self._sent.pop(number, self._queue(number, ask.shape).dialect)
         provider = self._providers[ask.shape.model]
         changed = provider.degrade(ask.shape, detail, sent)
         if changed is None or number & TRIES_MASK == MAX_TRIES - 1:
@@ -165,14 +186,16 @@ class Outbox:
                 self._providers[model].degrade(shape, detail)
                 self.refusals.append((model, shape, detail))
 
-    def _queue(self, shape: RequestShape, number: int) -> _Queue:
-        queue = self._by_shape.get(shape)
+    def _queue(self, number: int, shape: RequestShape) -> _Queue:
+        """The queue of a shape in the column that a request id names."""
+        depth = number >> COLUMN_SHIFT & COLUMN_MASK
+        queue = self._by_shape.get((depth, shape))
         if queue is None:
             provider = self._providers[shape.model]
             registered = self._register(shape, provider)
-            depth = number >> COLUMN_SHIFT & COLUMN_MASK
-            queue = _Queue(shape, registered, provider.dialect, depth)
-            self._by_shape[shape] = queue
+            pace = self.paces[shape.model]
+            queue = _Queue(shape, registered, provider.dialect, depth, pace)
+            self._by_shape[depth, shape] = queue
             self._by_identity[id(shape)] = queue
             self._queues.append(queue)
             self._queues.sort(key=attrgetter("depth"), reverse=True)
@@ -194,7 +217,7 @@ class Outbox:
         name = provider.model.name
         for number, ask in asked.items():
             if ask.shape.model == name and number not in waiting:
-                self._sent.setdefault(number, self._by_shape[ask.shape].dialect)
+                self._sent.setdefault(number, self._queue(number, ask.shape).dialect)
         for queue in self._queues:
             if queue.shape.model == name:
                 queue.number = self._register(queue.shape, provider)

@@ -6,6 +6,7 @@ from typing import Final
 
 from wordmill.runs.places import shown
 from wordmill.runs.result import Result
+from wordmill.runs.row import WIRE
 from wordmill.runs.show import by_cause, count, money, row_lines
 
 _CAUSES: Final = 8
@@ -117,7 +118,13 @@ def _next(result: Result, recipe: str) -> list[str]:
         return [read, export, real if result.rehearsed else f"wordmill runs show {run}"]
     if result.why == "ceiling":
         return [f"wordmill resume {run} --budget HIGHER", read, f"wordmill runs show {run}"]
-    return [f"wordmill resume {run}", f"wordmill runs rows {run} --failed", export]
+    failed = f"wordmill runs rows {run} --failed"
+    curable = any(not WIRE.isdisjoint(causes) for causes in result.causes.values())
+    if result.why == "made" and not curable:
+        # Its answers are known and would be the same: only asking anew can help.
+        anew = f"wordmill generate {recipe} --from {run} --no-cache --out {shown(result.folder)}-2"
+        return [failed, anew, export]
+    return [f"wordmill resume {run}", failed, export]
 
 
 def _capital(sentence: str) -> str:

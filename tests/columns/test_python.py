@@ -1,0 +1,168 @@
+"""Functions of the user's: called with copies, and their failures kept to their rows."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.columns.filled import filled, maker
+from wordmill.columns.category import Category
+from wordmill.columns.python import Python
+from wordmill.errors import RecipeError, RecipeErrors
+from wordmill.types import CellError, Value
+
+SHOP = '''
+"""Functions of a recipe."""
+import prices
+
+def total(values):
+    return prices.PRICES[values["product"]] * (values["row"] + 1)
+
+def spoil(values):
+    values["tags"].append("spoilt")
+    return len(values["tags"])
+
+def fails(values):
+    if values["row"] == 1:
+        raise KeyError("no  such\\nthing")
+    return values["row"]
+
+def many(rows):
+    return [row["row"] * 10 for row in rows]
+
+def too_few(rows):
+    return []
+
+def no_list(rows):
+    return 3
+
+def stops(rows):
+    raise RuntimeError
+
+async def later(values):
+    return 1
+
+def odd(values):
+    return [float("nan"), float("inf"), {1: 2}, {1, 2}, "\\ud800", b"x", object, (1, (2,)),
+            {"a": [None, True]}, "é", 2**70][values["row"]]
+
+NUMBER = 3
+'''
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Path]:
+    """A recipe's folder with a module; what importing it did is undone."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    (tmp_path / "prices.py").write_text("PRICES = {'laptop': 900}")
+    (tmp_path / "broken.py").write_text("1 / 0")
+    path = [*sys.path]
+    yield tmp_path
+    sys.path[:] = path
+    for name in ("shop", "prices", "broken"):
+        sys.modules.pop(name, None)
+
+
+def test_a_function_gets_what_it_needs(shop: Path) -> None:
+    columns = {"product": Category(["laptop"]), "total": Python("shop:total", needs=["product"])}
+    assert columns["total"].needs() == {"product"}
+    assert [row["total"] for row in filled(columns, range(3), shop)] == [900, 1800, 2700]
+
+
+def test_a_function_gets_copies(shop: Path) -> None:
+    filler = maker({"x": Python("shop:spoil", needs=["tags"])}, "x", shop)
+    row = {"row": 0, "tags": ["a"]}
+    assert filler.fill([row]) == [2]
+    assert row == {"row": 0, "tags": ["a"]}
+
+
+def test_what_it_raises_fails_its_row(shop: Path) -> None:
+    rows = filled({"x": Python("shop:fails")}, range(3), shop)
+    assert [row["x"] for row in rows] == [
+        0, CellError("python", "KeyError: 'no such\\nthing'"), 2,
+    ]  # fmt: skip
+
+
+def test_a_batch(shop: Path) -> None:
+    columns = {"x": Python("shop:many", batch=True)}
+    rows = filled(columns, range(10), shop)
+    assert [row["x"] for row in rows] == list(range(0, 100, 10))
+    assert filled(columns, range(10), shop, window=3) == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "detail"),
+    [
+        ("too_few", "the function got 2 rows and returned 0 values"),
+        ("no_list", "the function returned an int, not a list of values"),
+        ("stops", "RuntimeError"),
+    ],
+)
+def test_a_batch_that_fails(shop: Path, name: str, detail: str) -> None:
+    rows = filled({"x": Python(f"shop:{name}", batch=True)}, range(2), shop)
+    assert [row["x"] for row in rows] == [CellError("python", detail)] * 2
+
+
+def test_only_json_values_are_taken(shop: Path) -> None:
+    found = [row["x"] for row in filled({"x": Python("shop:odd")}, range(11), shop)]
+    assert found[7:] == [[1, [2]], {"a": [None, True]}, "é", 2**70]
+    assert [str(error) for error in found[:7]] == [
+        "python: the function returned nan, which is no JSON value",
+        "python: the function returned inf, which is no JSON value",
+        "python: the function returned a dict with keys that are no texts",
+        "python: the function returned a set, which is no JSON value",
+        "python: the function returned a text with half a surrogate pair, which is no JSON value",
+        "python: the function returned a bytes, which is no JSON value",
+        "python: the function returned a type, which is no JSON value",
+    ]
+
+
+def test_another_recipe_with_a_module_of_the_same_name(shop: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "shop.py").write_text("def total(values):\n    return 'other'\n")
+    first = maker({"x": Python("shop:fails")}, "x", shop)
+    assert filled({"x": Python("shop:total")}, [0], other)[0]["x"] == "other"
+    assert first.fill([{"row": 0}]) == [0]
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        ("shop:totl",
+         "columns.x.function: the module 'shop' has no function 'totl'. Did you mean 'total'?"),
+        ("shop:NUMBER",
+         ("columns.x.function: the module 'shop' has no function 'NUMBER'. There are: fails, "
+         "later, many, no_list, odd, spoil, stops, too_few, total.")),
+        ("shop:later",
+         "columns.x.function: 'shop:later' is an async function; a column calls plain ones."),
+        ("broken:f",
+         ("columns.x.function: the module 'broken' does not import: ZeroDivisionError: division by "
+         "zero.")),
+        ("nowhere_at_all:f",
+         ("columns.x.function: there is no module 'nowhere_at_all' in '{folder}', the recipe's "
+         "folder, and none is installed.")),
+    ],
+)  # fmt: skip
+def test_functions_that_are_not_there(shop: Path, function: str, sentence: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        maker({"x": Python(function)}, "x", shop)
+    assert str(caught.value) == sentence.format(folder=shop)
+
+
+@pytest.mark.parametrize("function", ["shop", "shop:", ":total", "shop.py:total()", "a b:c"])
+def test_what_is_no_import_path(function: str) -> None:
+    with pytest.raises(RecipeErrors) as caught:
+        Python(function)
+    assert str(caught.value.errors[0]) == (
+        f"Python: function: a function is written `package.module:name`, not {function!r}."
+    )
+
+
+def test_both_doors_give_the_same_column() -> None:
+    column = Python("shop:total", needs=["product"])
+    written: Value = {"type": "python", "function": "shop:total", "needs": ["product"]}
+    assert column == Python(**written)
+    assert column.written() == written
+    assert column.value_schema() == {}

@@ -1,0 +1,150 @@
+"""`--from RUN`: what an earlier run made is given, and only the rest is asked."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runs.conftest import Project
+from tests.servers.imperfect import Asked, Told, completion, serving
+from wordmill._engine import Rehearsal
+from wordmill.datasets import open_dataset
+from wordmill.errors import RunError, UnknownName
+from wordmill.recipes import Recipe
+from wordmill.runs.door import generate
+
+ACTIONS = """\
+name: deeds
+model: mock
+parameters: {{actions: {{type: integer, default: {n}}}}}
+columns:
+  place: {{type: category, values: [harbour, school, mill]}}
+  story: {{type: prompt, prompt: "A story about a {{{{ place }}}}."}}
+  deeds: {{type: candidates, n: "{{{{ parameters.actions }}}}", prompt: "What to do? {{{{ story }}}}"}}
+  score: {{type: judge, each: deeds, scores: {{good: "0 to 4"}}}}
+  pairs: {{type: judge, pairwise: deeds}}
+"""
+
+
+def deeds(n: int) -> Recipe:
+    return Recipe.from_yaml(ACTIONS.format(n=n))
+
+
+def fitting(asked: Asked) -> Told:
+    """An answer that fits what is asked for."""
+    wanted = json.dumps(asked.body.get("response_format", ""))
+    if '"good"' in wanted:
+        return completion('{"reason": "So it is.", "good": 3}')
+    if '"winner"' in wanted:
+        return completion('{"reason": "So it is.", "winner": "tie"}')
+    return completion("Mend the nets.")
+
+
+def values(folder: Path) -> list[dict[str, Any]]:
+    return [
+        {"row": row, "items": items} for row, items in open_dataset(folder).walk()
+    ]
+
+
+def test_missing_items_are_added_and_the_others_stay(
+    project: Project, rehearse: Callable[..., Rehearsal]
+) -> None:
+    server = rehearse(seed=1)
+    project.model("mock", f"http://127.0.0.1:{server.port}/v1")
+    first = generate(deeds(2), rows=6, out="two", cache=False)
+    before = json.loads(server.stats())["requests"]
+    assert before == first.reading.requests == 6 * (1 + 2 + 2 + 2)
+
+    more = generate(deeds(4), rows=7, out="four", rest_of="deeds-1", cache=False)
+    assert more.state == "finished"
+    added = 6 * (2 + 2 + 12) + (1 + 4 + 4 + 12)
+    assert more.reading.requests == added
+    assert json.loads(server.stats())["requests"] == before + added
+
+    old, new = values(Path("two")), values(Path("four"))
+    assert len(new) == 7
+    for was, now in zip(old, new, strict=False):
+        assert now["row"]["story"] == was["row"]["story"]
+        assert now["items"]["deeds"][:2] == was["items"]["deeds"]
+        assert [item["item"] for item in now["items"]["deeds"]] == [0, 1, 2, 3]
+        assert all(item["score"]["good"] in range(5) for item in now["items"]["deeds"])
+        assert len(now["items"]["pairs"]) == 6
+        old_cells, new_cells = was["row"]["lineage"]["cells"], now["row"]["lineage"]["cells"]
+        assert new_cells["story"] == old_cells["story"]
+        assert new_cells["deeds"][:2] == old_cells["deeds"]
+        assert len(new_cells["deeds"]) == 4
+
+
+def test_failed_cells_and_failed_items_are_made(project: Project) -> None:
+    """The first run's server refuses every third question; the second's answers all."""
+
+    def sulk(asked: Asked) -> Told:
+        if len(server.asked) % 3 == 0:
+            return completion("I'm sorry, but I can't help with that.")
+        return fitting(asked)
+
+    recipe = deeds(3)
+    with serving(sulk) as server:
+        project.model("mock", f"{server.url}/v1", concurrency=1)
+        first = generate(recipe, rows=8, out="first", cache=False)
+    assert first.state == "short"
+    failed = first.failed
+    assert failed > 0
+
+    with serving(fitting) as server:
+        project.model("mock", f"{server.url}/v1", concurrency=1)
+        second = generate(recipe, rows=8, out="second", rest_of="deeds-1", cache=False)
+        asked = len(server.asked)
+    assert second.state == "finished", second.causes
+    assert second.failed == 0
+    assert 0 < asked < 8 * (1 + 3 + 3 + 6)
+    for was, now in zip(values(Path("first")), values(Path("second")), strict=True):
+        if was["row"]["story"] is not None:
+            assert now["row"]["story"] == was["row"]["story"]
+        for old, new in zip(was["items"]["deeds"], now["items"]["deeds"], strict=False):
+            if old["error"] is None:
+                assert new["text"] == old["text"]
+            assert new["error"] is None
+            assert new["score"] is not None
+
+
+def test_a_column_that_the_earlier_run_had_not_is_made(
+    project: Project, rehearse: Callable[..., Rehearsal]
+) -> None:
+    server = rehearse(seed=1)
+    project.model("mock", f"http://127.0.0.1:{server.port}/v1")
+    columns = {"note": {"type": "prompt", "prompt": "A note."}}
+    generate(Recipe("notes", model="mock", columns=columns), rows=5, out="a")
+    columns["title"] = {"type": "prompt", "prompt": "A title for: {{ note }}"}
+    more = generate(
+        Recipe("notes", model="mock", columns=columns), out="b", rest_of="notes-1", cache=False
+    )
+    assert more.reading.requests == 5
+    assert more.made == 5
+
+
+def test_a_run_that_is_not_there_or_made_nothing(project: Project) -> None:
+    columns = {"mood": {"type": "category", "values": ["calm", "angry"]}}
+    recipe = Recipe("moods", columns=columns)
+    generate(recipe, rows=3)
+    with pytest.raises(UnknownName) as error:
+        generate(recipe, rows=3, out="b", rest_of="mods-1")
+    assert str(error.value).startswith("There is no run 'mods-1'. Did you mean 'moods-1'?")
+    assert not Path("b").exists()
+
+
+def test_the_rows_of_a_run_at_work_are_not_read(
+    project: Project, rehearse: Callable[..., Rehearsal]
+) -> None:
+    server = rehearse(latency_ms=500, seed=1)
+    project.model("mock", f"http://127.0.0.1:{server.port}/v1", concurrency=1)
+    path = project.recipe(ACTIONS.format(n=2))
+    process = project.start("generate", str(path), "--rows", "50")
+    while not json.loads(server.stats())["requests"]:
+        assert process.poll() is None
+    with pytest.raises(RunError, match="The run deeds-1 is still at work"):
+        generate(deeds(3), rows=5, out="b", rest_of="deeds-1")
+    process.kill()
+    process.communicate()
