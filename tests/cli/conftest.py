@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.cli.typed import Typed, type_command
-from tests.runs.conftest import Project, project
+from tests.runs.conftest import project
 
 __all__ = ["Type", "project"]
 

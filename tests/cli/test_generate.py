@@ -126,12 +126,12 @@ def test_a_finished_folder_is_refused_and_the_choices_named(
     mock: Rehearsal, wordmill: Type
 ) -> None:
     wordmill("generate", "recipe.yaml", "--rows", 5)
-    assert wordmill("generate", "recipe.yaml", "--rows", 5) == (
-        2,
-        "",
+    refused = wordmill("generate", "recipe.yaml", "--rows", 5)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == (
         "error: datasets/tickets holds the finished run tickets-1 of the same recipe (5 rows). "
         "Choose: `--out OTHER` makes the dataset elsewhere, `--replace` makes it anew here "
-        "(answers that are in the cache are not paid again).\n",
+        "(answers that are in the cache are not paid again).\n"
     )
     other = wordmill("generate", "recipe.yaml", "--rows", 5, "--seed", 8)
     assert other.code == 2

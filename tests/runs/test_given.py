@@ -22,7 +22,10 @@ parameters: {{actions: {{type: integer, default: {n}}}}}
 columns:
   place: {{type: category, values: [harbour, school, mill]}}
   story: {{type: prompt, prompt: "A story about a {{{{ place }}}}."}}
-  deeds: {{type: candidates, n: "{{{{ parameters.actions }}}}", prompt: "What to do? {{{{ story }}}}"}}
+  deeds:
+    type: candidates
+    n: "{{{{ parameters.actions }}}}"
+    prompt: "What to do? {{{{ story }}}}"
   score: {{type: judge, each: deeds, scores: {{good: "0 to 4"}}}}
   pairs: {{type: judge, pairwise: deeds}}
 """
@@ -43,9 +46,7 @@ def fitting(asked: Asked) -> Told:
 
 
 def values(folder: Path) -> list[dict[str, Any]]:
-    return [
-        {"row": row, "items": items} for row, items in open_dataset(folder).walk()
-    ]
+    return [{"row": row, "items": items} for row, items in open_dataset(folder).walk()]
 
 
 def test_missing_items_are_added_and_the_others_stay(

@@ -245,14 +245,7 @@ impl Dispatcher {
                     return;
                 }
                 Step::Fail(failure) => self.close_unsent(state, job, failure),
-                Step::Divert(to) => {
-                    if let Some(job) = divert(state, job, to) {
-                        state.lanes[to].queue.push_back(job);
-                        state.lanes[index].waiting_since = None;
-                        lock(&self.shared.metrics).lanes[index].1.fallback_used += 1;
-                        self.shared.wake.notify_one();
-                    }
-                }
+                Step::Divert(to) => self.divert(state, job, to),
             }
         }
     }
@@ -348,12 +341,14 @@ impl Dispatcher {
         };
         let this = self.clone();
         tokio::task::spawn_local(async move {
+            let guard = PanicGuard(this.shared.clone());
             let (attempt, hints) = match target {
                 Ok(target) => this.attempt(index, &mut job, target).await,
                 Err(words) => (Attempt::failed(Failure::new(Kind::BadRequest, words)), Hints::default()),
             };
             this.ended(index, job, attempt, hints, Times { now: Instant::now(), started: now }, most, estimated);
             this.pump(index);
+            drop(guard);
         });
     }
 
@@ -449,37 +444,51 @@ impl Dispatcher {
             }
             show(shown, lane, &self.shared, index);
         }
-        match attempt.result {
-            Err(failure) if self.may_retry(lane, &job, &failure, attempt.shown, now) => {
-                *lock(&self.shared.metrics).retried.entry(failure.kind).or_default() += 1;
-                let tries = job.attempts + job.throttled;
-                let wait = backoff(tries, state.jitter.draw()).max(hints.retry_after.unwrap_or_default());
-                state.retries_made += 1;
-                job.last = Some(failure);
-                self.shared.in_doubt.fetch_sub(1, Ordering::AcqRel);
-                state.lanes[index].retries.push(Reverse(Retry { due: now + wait, order: state.retries_made, job }));
-            }
-            result => {
-                if let Err(failure) = &result {
-                    lane.governor.gave_up(failure.kind, &failure.detail);
-                    if let Some(words) = lane.governor.stopped() {
-                        lock(&self.shared.metrics).lanes[index].1.stopped.get_or_insert(words.to_string());
-                    }
-                }
-                if result.is_err() && lane.governor.stopped().is_some() && result.as_ref().is_err_and(|failure| failure.kind.fatal()) {
-                    if let Some(to) = lane.fallback {
-                        self.shared.in_doubt.fetch_sub(1, Ordering::AcqRel);
-                        if let Some(job) = divert(state, job, to) {
-                            state.lanes[to].queue.push_back(job);
-                            lock(&self.shared.metrics).lanes[index].1.fallback_used += 1;
-                            self.shared.wake.notify_one();
-                        }
-                        return;
-                    }
-                }
-                self.close(state, job, result, attempt.raw, attempt.partial);
+        let failure = match attempt.result {
+            Ok(reply) => return self.close(state, job, Ok(reply), attempt.raw, attempt.partial),
+            Err(failure) => failure,
+        };
+        let retry = self.may_retry(lane, &job, &failure, attempt.shown, now);
+        if !retry {
+            lane.governor.gave_up(failure.kind, &failure.detail);
+            if let Some(words) = lane.governor.stopped() {
+                lock(&self.shared.metrics).lanes[index].1.stopped.get_or_insert(words.to_string());
             }
         }
+        let elsewhere = failure.kind.retried() || failure.kind.fatal();
+        let movable = elsewhere && lane.governor.broken() && !attempt.shown && !self.draining.get();
+        let fallback = lane.fallback.filter(|_| movable);
+        if !retry && fallback.is_none() {
+            return self.close(state, job, Err(failure), Bytes::new(), attempt.partial);
+        }
+        *lock(&self.shared.metrics).retried.entry(failure.kind).or_default() += 1;
+        self.shared.in_doubt.fetch_sub(1, Ordering::AcqRel);
+        let tries = job.attempts + job.throttled;
+        job.last = Some(failure);
+        if let Some(to) = fallback {
+            return self.divert(state, job, to);
+        }
+        let wait = backoff(tries, state.jitter.draw()).max(hints.retry_after.unwrap_or_default());
+        state.retries_made += 1;
+        state.lanes[index].retries.push(Reverse(Retry { due: now + wait, order: state.retries_made, job }));
+    }
+
+    /// Give a job to the lane that its own falls back to.
+    fn divert(&self, state: &mut State, mut job: Job, to: usize) {
+        let from = job.lane;
+        match shape::with_model(&job.body, &state.lanes[to].config.model) {
+            Ok(body) => job.body = body.into(),
+            // It was read before, so it can be read again; but nothing is lost if not.
+            Err(words) => return self.close_unsent(state, job, Failure::new(Kind::BadRequest, words)),
+        }
+        job.lane = to;
+        job.flags |= flag::FALLBACK;
+        job.attempts = 0;
+        job.throttled = 0;
+        state.lanes[to].queue.push_back(job);
+        state.lanes[from].waiting_since = None;
+        lock(&self.shared.metrics).lanes[from].1.fallback_used += 1;
+        self.shared.wake.notify_one();
     }
 
     fn may_retry(&self, lane: &Lane, job: &Job, failure: &Failure, shown: bool, now: Instant) -> bool {
@@ -536,6 +545,17 @@ impl Dispatcher {
     }
 }
 
+/// A task that panics takes its request with it: then the engine must not go on as if nothing was.
+struct PanicGuard(Arc<Shared>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail("a task of the engine panicked; this is a fault of Wordmill".into());
+        }
+    }
+}
+
 const CUT: &str = "the run was cancelled before this was answered";
 
 enum Step {
@@ -575,18 +595,6 @@ fn show(shown: &mut crate::metrics::LaneMetrics, lane: &Lane, shared: &Shared, i
     shown.limit = lane.governor.limit();
     shown.backed_off = lane.governor.backed_off;
     shown.queued = lane.queue.len() + lane.retries.len() + shared.inboxes[index].len();
-}
-
-/// The job for another lane; None when its body cannot be rewritten, which cannot be: it was parsed before.
-fn divert(state: &mut State, mut job: Job, to: usize) -> Option<Job> {
-    let lane = &state.lanes[to].config;
-    let body = shape::with_model(&job.body, &lane.model).ok()?;
-    job.body = body.into();
-    job.lane = to;
-    job.flags |= flag::FALLBACK;
-    job.attempts = 0;
-    job.throttled = 0;
-    Some(job)
 }
 
 async fn whole(endpoint: &Endpoint, job: &Job, target: Uri) -> (Attempt, Hints) {

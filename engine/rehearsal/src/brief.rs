@@ -57,6 +57,12 @@ pub(crate) struct Length {
     pub(crate) short: bool,
 }
 
+impl Length {
+    const fn is_counted(&self) -> bool {
+        self.words.is_some() || self.sentences.is_some() || self.paragraphs.is_some()
+    }
+}
+
 /// JSON as a prompt asks for it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Json {
@@ -83,7 +89,8 @@ impl Form {
             (self.score, self.bare) = (other.score, other.bare);
         }
         self.list = self.list.or(other.list);
-        if self.length == Length::default() {
+        // Numbers anywhere say more than "short" does.
+        if self.length == Length::default() || other.length.is_counted() && !self.length.is_counted() {
             self.length = other.length;
         }
         if matches!(self.json, None | Some(Json::Any)) && other.json.is_some() {
@@ -144,6 +151,7 @@ impl<'a> Brief<'a> {
 fn scan<'a>(text: &'a str, bloom: &mut u64) -> Scan<'a> {
     let bytes = text.as_bytes();
     let mut found = Scan { topics: Vec::new(), marks: 0 };
+    let mut name: Option<(usize, usize)> = None;
     for (start, end) in Words::of(text).filter(|(start, end)| end - start >= SHORTEST) {
         let key = marks::key(bytes, start, end);
         let marks = marks::of(key);
@@ -151,10 +159,19 @@ fn scan<'a>(text: &'a str, bloom: &mut u64) -> Scan<'a> {
         let fits = marks == 0 && (SHORTEST_TOPIC..=LONGEST_TOPIC).contains(&(end - start));
         if fits && found.topics.len() < MOST_TOPICS && is_topic(bytes, start, end) {
             let bit = 1 << (key & 63);
-            if *bloom & bit == 0 {
-                *bloom |= bit;
-                found.topics.push(&text[start..end]);
+            if *bloom & bit != 0 {
+                continue;
             }
+            *bloom |= bit;
+            let capital = bytes[start].is_ascii_uppercase();
+            let mut begin = start;
+            if let Some(last) = name.filter(|last| capital && last.1 + 1 == start && bytes[last.1] == b' ') {
+                // Two names in a row are one: "South America".
+                found.topics.pop();
+                begin = last.0;
+            }
+            found.topics.push(&text[begin..end]);
+            name = capital.then_some((begin, end));
         }
     }
     found
@@ -194,9 +211,9 @@ mod tests {
         let (_, topics) = brief(&[
             (Role::User, "Describe the mountains."),
             (Role::Assistant, "Glaciers."),
-            (Role::User, "Customers wrote angrily about the laptop, the Berlin office and the charger; the laptop was repairing."),
+            (Role::User, "Customers wrote angrily about the laptop, the North Berlin office and the charger; the laptop was repairing."),
         ]);
-        assert_eq!(topics, ["laptop", "Berlin", "office", "charger"]);
+        assert_eq!(topics, ["laptop", "North Berlin", "office", "charger"]);
     }
 
     #[test]

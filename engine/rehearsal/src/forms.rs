@@ -183,7 +183,25 @@ fn only_number(lower: &str) -> bool {
 /// `in two sentences`, `about 200 words`, `one word`, `a title`, `short`.
 fn length(lower: &str) -> Length {
     const TITLES: &[&str] = &["a title", "the title", "a headline", "title for", "headline for", "as a title", "a short title"];
+    /// In front of what is to be written, or behind an order.
     const SHORT: &[&str] = &["short", "brief", "concise"];
+    const WRITTEN: &[&str] = &[
+        "answer",
+        "reply",
+        "response",
+        "text",
+        "description",
+        "summary",
+        "message",
+        "note",
+        "review",
+        "comment",
+        "explanation",
+        "statement",
+        "post",
+        "form",
+    ];
+    const ORDERS: &[&str] = &["be ", "keep it ", "keep them ", "stay "];
     let mut length = Length::default();
     for (unit, count) in [("word", &mut length.words), ("sentence", &mut length.sentences), ("paragraph", &mut length.paragraphs)] {
         let found = lower.match_indices(unit).find_map(|(at, _)| Some((at, amount(&lower[..at], unit)?)));
@@ -196,7 +214,13 @@ fn length(lower: &str) -> Length {
         let near = |at: usize| at < NEAR || lower.len() - at < NEAR;
         let says = |phrases: &[&str]| phrases.iter().any(|phrase| lower.match_indices(phrase).any(|(at, _)| near(at)));
         length.title = says(TITLES);
-        length.short = !length.title && says(SHORT);
+        let short = |word: &&str| {
+            lower.match_indices(*word).any(|(at, _)| {
+                let (before, after) = (&lower[..at], lower[at + word.len()..].trim_start());
+                near(at) && (ORDERS.iter().any(|order| before.ends_with(order)) || WRITTEN.iter().any(|noun| after.starts_with(noun)))
+            })
+        };
+        length.short = !length.title && (says(&["briefly", "concisely"]) || SHORT.iter().any(short));
     }
     length
 }
@@ -337,7 +361,10 @@ mod tests {
         assert_eq!(paragraphs("Write one vivid, specific paragraph."), Some(1));
         assert_eq!(paragraphs("Three paragraphs."), Some(3));
         assert!(all("Give it a title.").length.title);
-        assert!(all("Keep it short.").length.short);
+        for text in ["Keep it short.", "Write a short description.", "Answer briefly."] {
+            assert!(all(text).length.short, "{text}");
+        }
+        assert!(!all("After a short pause the brief was read.").length.short);
         assert_eq!(all("Other words matter.").length, Length::default());
 
         let both = all("Write one paragraph of 120 to 180 words and nothing else: no title, no list, no remarks.");

@@ -508,7 +508,7 @@ pub(crate) const SAYINGS: &[&str] = &[
     "pointed out that",
     "confirmed that",
     "had heard that",
-    "was told that",
+    "had been told that",
     "believed that",
     "noted that",
     "agreed that",
@@ -519,7 +519,7 @@ pub(crate) const WISHES: &[&str] = &[
     "decided to",
     "hoped to",
     "refused to",
-    "was asked to",
+    "had been asked to",
     "agreed to",
     "promised to",
     "managed to",
@@ -529,7 +529,7 @@ pub(crate) const WISHES: &[&str] = &[
     "planned to",
     "chose to",
     "forgot to",
-    "was able to",
+    "had been able to",
     "learned to",
 ];
 

@@ -48,7 +48,7 @@ const PATTERNS: &[&[Part]] = &[
     &[Clause, Words("because"), Clause],
     &[Clause, Words("so that nobody had to"), Do],
     &[Subject, Saying, Clause],
-    &[Subject, Saying, Topic, Words("was"), Adjective],
+    &[Subject, Saying, Topic, Words("had been"), Adjective],
     &[Subject, Wish, Do, Manner],
     &[Subject, Wish, Do, Words(", and"), Subject, Did],
     &[Words("nobody doubted that"), Clause],
@@ -69,7 +69,7 @@ const PATTERNS: &[&[Part]] = &[
     &[Words("the more"), Subject, Words("heard about"), Topic, Words(", the less there was to"), Do],
 ];
 
-/// How topics stand in a sentence: before and after the word. Plurals and singulars.
+/// How topics stand in a sentence, before and after the word: plurals, singulars, names.
 const ABOUT_MANY: &[(&str, &str)] = &[
     ("the ", ""),
     ("the question of ", ""),
@@ -89,6 +89,17 @@ const ABOUT_ONE: &[(&str, &str)] = &[
     ("the whole ", " business"),
     ("the part about the ", ""),
     ("the next ", ""),
+];
+
+const ABOUT_NAMES: &[(&str, &str)] = &[
+    ("", ""),
+    ("the question of ", ""),
+    ("the story of ", ""),
+    ("everything about ", ""),
+    ("the ", " question"),
+    ("the whole ", " affair"),
+    ("the part about ", ""),
+    ("the news from ", ""),
 ];
 
 /// Sentences that are too long for the room left are drawn again, so often.
@@ -170,8 +181,14 @@ impl<'a> Voice<'a> {
 
     fn topic(&mut self, out: &mut String) {
         let word = self.word();
-        let many = word.ends_with('s') && !word.ends_with("ss") && !word.ends_with("us") && !word.ends_with("is");
-        let frames = if many { ABOUT_MANY } else { ABOUT_ONE };
+        let many = word.ends_with('s') && !["ss", "us", "is"].iter().any(|ending| word.ends_with(ending));
+        let frames = if word.starts_with(char::is_uppercase) {
+            ABOUT_NAMES
+        } else if many {
+            ABOUT_MANY
+        } else {
+            ABOUT_ONE
+        };
         let (before, after) = frames[self.random.below(frames.len())];
         out.push_str(before);
         out.push_str(word);
@@ -320,7 +337,7 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    const TOPICS: &[&str] = &["laptop", "batteries", "caf\u{e9}s", "\u{fc}bung"];
+    const TOPICS: &[&str] = &["laptop", "batteries", "Berlin", "caf\u{e9}s", "\u{fc}bung"];
 
     #[test]
     fn sentences_begin_and_end_as_sentences_do() {

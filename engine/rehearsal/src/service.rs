@@ -27,6 +27,9 @@ const SLOW: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_millis(20);
 const LATE: Duration = Duration::from_secs(2);
 
+/// Within the id of any event.
+const HALF_EVENT: usize = 30;
+
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream; charset=utf-8";
 
@@ -42,6 +45,22 @@ struct Answer {
     body: Vec<u8>,
     /// Ends of the events of a stream; None for a body sent whole.
     events: Option<Vec<usize>>,
+}
+
+impl Answer {
+    /// The same, but JSON to nobody: an object without its end, or an event in the middle of a
+    /// stream that breaks off.
+    fn malformed(mut self) -> Self {
+        match &mut self.events {
+            None => self.body.truncate(self.body.len() * 2 / 3),
+            Some(events) => {
+                events.truncate(events.len() / 2);
+                self.body.truncate(events.last().unwrap_or(&0) + HALF_EVENT);
+                self.body.extend_from_slice(b"\n\ndata: [DONE]\n\n");
+            }
+        }
+        self
+    }
 }
 
 impl Model {
@@ -120,22 +139,7 @@ impl Model {
                 }
                 (closed, Outcome::Faulted)
             }
-            Some(Fault::Malformed) => {
-                // Two thirds of an object, or an event without its end, are JSON to nobody.
-                let part = &answer.body[..answer.body.len() * 2 / 3];
-                match answer.events {
-                    None => head(out, OK, JSON, Some(part.len()), ""),
-                    Some(_) => head(out, OK, EVENTS, None, ""),
-                }
-                if answer.events.is_some() {
-                    chunk(out, part);
-                    chunk(out, b"\n\ndata: [DONE]\n\n");
-                    out.extend_from_slice(LAST_CHUNK);
-                } else {
-                    out.extend_from_slice(part);
-                }
-                (Reply::now(), Outcome::Faulted)
-            }
+            Some(Fault::Malformed) => (send(out, answer.malformed()), Outcome::Faulted),
             _ => (send(out, answer), Outcome::Answered),
         }
     }

@@ -166,9 +166,9 @@ class Outbox:
         if changed is None or number & TRIES_MASK == MAX_TRIES - 1:
             return None
         if changed.sentence:
-            self._say(changed.sentence)
             self.refusals.append((ask.shape.model, ask.shape, detail))
             self._renew(provider, asked)
+            self._say(changed.sentence)
         self.degraded += 1
         item = number & ~TRIES_MASK
         self._again[item] = self._again.get(item, 0) + 1

@@ -1,4 +1,4 @@
-"""A few rows in full, before a run: nothing is kept but what the cache keeps anyway."""
+"""A few rows in full, before a run. Nothing is kept, and nothing is asked that a run was told."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field

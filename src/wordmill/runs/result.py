@@ -23,10 +23,10 @@ class Result:
     """A run's end, for now or for good.
 
     run: its id.  name: the recipe's.  columns: its columns, in order.
-    folder: of the dataset.  state: `finished` only if every row that was asked for
-    is made and no cell failed; rows that `keep` turned down are made.  why, ended: the kind of end, and
-    the sentence why it came early.  wanted, made, kept, turned_down: rows asked for, made, and judged by
-    `keep`; unsure: rows that `keep` could not judge and therefore did not keep.
+    folder: of the dataset.  state: `finished` only if every row that was asked for is made and no
+    cell failed; rows that `keep` turned down are made.  why, ended: the kind of end, and the
+    sentence why it came early.  wanted, made, kept, turned_down: rows asked for, made, and judged
+    by `keep`; unsure: rows that `keep` could not judge and therefore did not keep.
     part_done: rows with some answers; a resumed run finishes them.
     failed: cells and items; failed_rows: rows with one.  causes: by column, then cause.
     found: faults that checks saw, those repaired by asking again included.

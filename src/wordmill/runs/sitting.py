@@ -145,7 +145,10 @@ class Sitting:
             end = session.run()
             return self._finish(end, session.progress())
         except EngineFault as fault:
-            raise EngineError(f"The engine ended: {fault}") from fault
+            run = self._files.run
+            raise EngineError(
+                f"The engine ended: {fault} `wordmill resume {run}` goes on with what is kept."
+            ) from fault
         finally:
             self._reporter.close()
 
