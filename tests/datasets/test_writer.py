@@ -4,8 +4,6 @@ import gc
 import random
 import subprocess
 import sys
-import tempfile
-import time
 import tracemalloc
 from collections import Counter
 from dataclasses import replace
@@ -491,22 +489,6 @@ def test_a_folder_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{tmp_path}/out is a file, so {tmp_path}/out/data cannot be made below it. {THEN}"
     )
-
-
-def test_twenty_thousand_rows_take_less_than_six_tenths_of_a_second() -> None:
-    info = replace(TICKETS, keep=None, columns=TICKETS.columns[:3])
-    records = as_bytes([ticket(row, faults=False) for row in range(1000)])
-    heads = [text[text.index(b",") :] for text in records]
-    texts = [b'{"row":%d%b' % (row, heads[row % 1000]) for row in range(20_000)]
-    times = []
-    for _ in range(2):
-        with tempfile.TemporaryDirectory() as folder:
-            start = time.process_time()
-            with DatasetWriter(Path(folder), info) as writer:
-                writer.add(texts)
-                writer.finish(SUMMARY)
-            times.append(time.process_time() - start)
-    assert min(times) < 0.6, times
 
 
 def test_warming_up_leaves_little_for_the_first_dataset(tmp_path: Path) -> None:

@@ -308,11 +308,8 @@ def test_refusals_and_texts_as_an_ai_are_found(tmp_path: Path, rehearse: Any) ->
     found: Counter[str] = Counter()
     for row in rows(dataset, "scenarios"):
         found.update(row["lineage"].get("found") or {})
-    assert found.keys() == {"refused", "as_an_ai"}
-    assert found.total() == given["refuse"] + given["as-an-ai"]
-    # "As an AI language model, I cannot ..." is both, and goes by the graver name.
-    assert found["refused"] >= given["refuse"] > 5
-    assert found["as_an_ai"] > 5
+    assert found == {"refused": given["refuse"], "as_an_ai": given["as-an-ai"]}
+    assert min(found.values()) > 3
     for item in rows(dataset, "actions"):
         if item["error"]:
             assert item["error"].partition(":")[0] in ("refused", "as_an_ai")

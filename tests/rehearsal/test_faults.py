@@ -108,18 +108,24 @@ def test_a_fault_is_a_matter_of_the_request_and_not_of_the_hour(rehearse: Rehear
 def test_streams_have_faults_too(rehearse: Rehearse, fault: str) -> None:
     server = rehearse(errors={fault: 1.0})
     with client_of(server) as client:
-        texts: list[str] = []
-        try:
-            for event in client.chat.completions.create(**chat("hello"), stream=True):
-                texts += [event.choices[0].delta.content or ""]
-        except openai.APIConnectionError:
-            seen = "truncate" if texts else "drop"
-        except json.JSONDecodeError:
-            seen = "malformed"
-        else:
-            seen = "empty" if "".join(texts) == "" else "refuse"
-            assert seen == "empty" or refused("".join(texts))
-    assert seen == fault
+        seen = {streamed(client, f"hello {n}") for n in range(20)}
+    assert seen == {fault}
+    assert stats(server)["faults"][fault] == 20
+
+
+def streamed(client: openai.OpenAI, prompt: str) -> str:
+    """The name of what happens to a stream, as a client sees it."""
+    text: str | None = None
+    try:
+        for event in client.chat.completions.create(**chat(prompt), stream=True):
+            text = (text or "") + (event.choices[0].delta.content or "")
+    except openai.APIConnectionError:
+        return "drop" if text is None else "truncate"
+    except json.JSONDecodeError:
+        return "malformed"
+    if not text:
+        return "empty"
+    return "refuse" if refused(text) else "answered"
 
 
 def test_choices_are_missed_on_purpose(rehearse: Rehearse) -> None:

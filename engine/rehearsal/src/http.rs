@@ -328,7 +328,7 @@ impl Connection {
     /// Sends the answer that starts at `from` in the output; whether the connection goes on.
     async fn send(&mut self, from: usize, reply: Reply) -> io::Result<bool> {
         if reply.delay.is_zero() && reply.spread.is_zero() {
-            if reply.close || reply.ticket.is_some() && self.output.len() > FLUSH {
+            if reply.close || self.output.len() > FLUSH {
                 self.flush().await?;
             }
         } else {

@@ -50,10 +50,17 @@ _OPENINGS = (
 """Every refusal begins so; most texts do not, and are spared the expression."""
 
 _AS_AN_AI = re.compile(
-    r"\b(?:as an? (?:\w+ ){0,2}?(?:ai|artificial intelligence|language model)"
-    r"|i(?:'m| am) (?:just |only |merely )?an? (?:\w+ ){0,2}?(?:ai|artificial intelligence"
-    r"|language model))\b(?: (?:language )?(?:model|assistant))?"
+    r"\bas an? (?:\w+ ){0,2}?(?:ai|artificial intelligence|language model)"
+    r"(?: (?:language )?(?:model|assistant|system|chatbot))?"
+    r"(?=\s*(?:[,.!]|[-\u2013\u2014:]|i\b|(?:developed|created|made|trained|built|designed)\b|$))"
+    r"|\bi(?:'m| am) (?:just |only |merely )?an? (?:\w+ ){0,2}?"
+    r"(?:ai|artificial intelligence|language model)"
+    r"(?: (?:language )?(?:model|assistant|system|chatbot))?"
+    r"(?=\s*(?:[,.;!:]|(?:and|so|without|that)\b"
+    r"|(?:developed|created|made|trained|built|designed)\b|$))"
 )
+"""Of the writer itself: "as an AI, I ...", "I am a language model."; not "hired as an AI tutor"."""
+
 _HINTS = (" AI", " ai ", " ai,", "anguage model", "rtificial intelligence")
 
 

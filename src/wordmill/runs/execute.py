@@ -131,14 +131,13 @@ class Executor:
             room = min(self._window - len(self.rows), self._step_size)
             if room <= 0 or self._outbox.waiting >= self._backlog:
                 return
-            self._step_size = WINDOW
             numbers = list(islice(self._numbers, room))
             self.all_open = len(numbers) < room
-            if not numbers:
-                return
-            self._open(numbers)
-            self.advance()
-            if self.rows:
+            if numbers:
+                self._open(numbers)
+                self.advance()
+            if self._step_size == FIRST_WINDOW:
+                self._step_size = WINDOW
                 return
 
     def _open(self, numbers: list[int]) -> None:

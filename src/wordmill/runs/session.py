@@ -17,8 +17,11 @@ from wordmill.runs.execute import Executor, Tally
 from wordmill.runs.meter import Meter, Reading
 from wordmill.runs.outbox import Outbox
 
-BATCH: Final = 1024
-"""Outcomes taken from the engine at once."""
+BATCH: Final = 256
+"""Outcomes that are worth the work of a round; less is waited for, up to `LINGER`."""
+
+MORE: Final = 2048
+"""Outcomes taken besides, if they are there."""
 
 WAIT: Final = 0.1
 LINGER: Final = 0.015
@@ -105,7 +108,10 @@ class Session:
                 threading.Thread(target=self._prepare, daemon=True).start()
                 warming = True
             if executor.asked:
-                executor.receive(engine.poll(BATCH, WAIT, LINGER))
+                batch = engine.poll(BATCH, WAIT, LINGER)
+                executor.receive(batch)
+                if len(batch) == BATCH:
+                    executor.receive(engine.poll(MORE, 0.0))
                 executor.advance()
             self._write()
             if time.monotonic() >= next_look or executor.refused:

@@ -256,7 +256,7 @@ def dataset_info(job: Job, run: str) -> "DatasetInfo":
         table=recipe.table,
         seed=recipe.seed,
         digest=recipe.digest,
-        recipe=recipe.to_yaml(),
+        recipe=recipe.to_yaml(beside=job.folder),
         description=recipe.description,
         keep=recipe.keep,
         parameters=recipe.parameters,
@@ -267,5 +267,4 @@ def dataset_info(job: Job, run: str) -> "DatasetInfo":
 
 def _import_writer() -> None:
     """What the end of a run needs, imported while its first requests are on their way."""
-    import_module("wordmill.datasets")
-    import_module("pyarrow.parquet")
+    import_module("wordmill.datasets").warm_up()
