@@ -93,7 +93,7 @@ def test_what_keep_cannot_judge_is_not_kept_and_counted(project: Project) -> Non
     result = generate(recipe, rows=4)
     assert (result.state, result.exit_code) == ("finished", 0)
     assert (result.kept, result.turned_down, result.unsure, result.failed) == (2, 0, 2, 0)
-    words = [row["errors"]["keep"] for row in rows_of("sizes") if not row["kept"]]
+    words = [row["errors"]["recipe.keep"] for row in rows_of("sizes") if not row["kept"]]
     assert words == ["keep: division by zero"] * 2
 
 

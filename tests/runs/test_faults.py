@@ -74,7 +74,7 @@ def test_a_refused_cell_fails_by_name_and_what_reads_it_needs_it(made: Any) -> N
         assert row["ticket"] is None
         assert row["errors"]["ticket"].startswith("refused: ")
         assert row["errors"]["urgency"] == "needs: ticket"
-        assert row["errors"]["keep"] == "keep: needs verdict"
+        assert row["errors"]["recipe.keep"] == "keep: needs verdict"
         assert row["kept"] is False
 
 

@@ -13,7 +13,6 @@ use crate::writer::{Order, Writer};
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
@@ -323,8 +322,7 @@ impl Engine {
         while fed < lines.len() && !lock(&self.shared.orders).close {
             fed += self.offer(lane, lines.len() - fed, Duration::from_millis(100), |n| {
                 let (id, line) = &lines[fed + n];
-                let body = body_of(line);
-                let filled = shape::whole(&self.config.owner, &self.config.lanes[lane], path, &body, 0);
+                let filled = shape::line(&self.config.owner, &self.config.lanes[lane], path, line);
                 Offer { id: *id, lane, route: route.clone(), filled, salt: 0 }
             })?;
         }
@@ -511,14 +509,5 @@ impl<R: BufRead> JsonLines<R> {
             self.number += 1;
         }
         Ok(lines)
-    }
-}
-
-/// The line itself, or what stands under `body` in a line of OpenAI's batch form.
-fn body_of(line: &[u8]) -> std::borrow::Cow<'_, [u8]> {
-    let fields: Result<BTreeMap<&str, &serde_json::value::RawValue>, _> = serde_json::from_slice(line);
-    match fields.ok().and_then(|fields| fields.get("body").map(|body| body.get().as_bytes())) {
-        Some(body) => body.into(),
-        None => line.into(),
     }
 }

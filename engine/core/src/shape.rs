@@ -1,5 +1,6 @@
 //! Request bodies: what many requests share is written once, the rest is filled in.
 
+use crate::config::LaneConfig;
 use crate::json::{self, Fields, Key};
 use crate::record::{Api, Route};
 use serde_json::value::RawValue;
@@ -51,7 +52,7 @@ const TRANSPORT: [&str; 2] = ["stream", "stream_options"];
 
 impl Shape {
     /// `body` is JSON; the lane sets `model` and, if it sends seeds, `seed`.
-    pub fn new(owner: &str, lane: &crate::config::LaneConfig, index: usize, path: &str, body: &str) -> Result<Self, String> {
+    pub fn new(owner: &str, lane: &LaneConfig, index: usize, path: &str, body: &str) -> Result<Self, String> {
         let mut fields = object(body.as_bytes())?;
         fields.insert("model".into(), Value::String(lane.model.clone()));
         let sends_seed = lane.seed && !fields.contains_key("seed");
@@ -93,8 +94,21 @@ impl Shape {
 }
 
 /// A whole body that came from outside: canonical form, key, bound.
-pub fn whole(owner: &str, lane: &crate::config::LaneConfig, path: &str, body: &[u8], salt: u64) -> Result<(Vec<u8>, Key, u64), String> {
+pub fn whole(owner: &str, lane: &LaneConfig, path: &str, body: &[u8], salt: u64) -> Result<(Vec<u8>, Key, u64), String> {
     let fields: Fields = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    filled(owner, lane, path, fields, salt)
+}
+
+/// A line of a JSONL file: a body, or an object of OpenAI's batch form with the body under `body`.
+pub fn line(owner: &str, lane: &LaneConfig, path: &str, line: &[u8]) -> Result<(Vec<u8>, Key, u64), String> {
+    let fields: Fields = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    match fields.get("body") {
+        Some(body) => whole(owner, lane, path, body.get().as_bytes(), 0),
+        None => filled(owner, lane, path, fields, 0),
+    }
+}
+
+fn filled(owner: &str, lane: &LaneConfig, path: &str, fields: Fields, salt: u64) -> Result<(Vec<u8>, Key, u64), String> {
     let number = |name: &str| fields.get(name).and_then(|value| value.get().parse().ok());
     let bound = bound_of(number, lane.context);
     let seed = fields.get("seed").map(RawValue::get);
@@ -113,7 +127,7 @@ pub fn whole(owner: &str, lane: &crate::config::LaneConfig, path: &str, body: &[
         written.push(("seed".into(), None));
     }
     written.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
-    let mut text = Vec::with_capacity(body.len() + 32);
+    let mut text = Vec::with_capacity(1536);
     for (index, (name, value)) in written.into_iter().enumerate() {
         text.push(if index == 0 { b'{' } else { b',' });
         json::write_string(&name, &mut text);

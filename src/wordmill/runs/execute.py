@@ -32,7 +32,7 @@ from wordmill.runs.plan import (
     Plan,
     Step,
 )
-from wordmill.runs.row import Cell, OpenRow, traced
+from wordmill.runs.row import KEEP, Cell, OpenRow, traced
 from wordmill.types import Answer, Ask, CellError, Reply, Usage, Value
 
 FIRST_WINDOW, WINDOW = 64, 512
@@ -403,7 +403,7 @@ class Executor:
         lost = keep.expression.names & row.errors.keys()
         verdict = CellError("", f"needs {min(lost)}") if lost else keep.holds(row.values)
         if isinstance(verdict, CellError):
-            row.errors["keep"] = CellError("keep", verdict.detail)
+            row.errors[KEEP] = CellError("keep", verdict.detail)
             self.tally.unsure += 1
             return False
         self.tally.turned_down += not verdict

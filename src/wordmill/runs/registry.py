@@ -97,7 +97,7 @@ class Registry:
     """The runs of the person at the command line. Safe from any thread."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
-        self._database, self._home = database, settings.home / "runs"
+        self._database, self._home = database, settings.home.absolute() / "runs"
 
     def files(self, run: str) -> Path:
         """The folder of a run's own files."""

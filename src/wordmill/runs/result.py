@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from wordmill.recipes import Recipe
 from wordmill.runs.meter import Reading
+from wordmill.runs.row import KEEP
 from wordmill.runs.session import End, Kind
 from wordmill.types import Row, Value
 
@@ -137,7 +138,7 @@ def result_of(
     samples: tuple[Mapping[str, Value], ...],
 ) -> Result:
     """Put together what the session, the dataset's writer and the meter say."""
-    unsure = sum(dataset.causes.get("keep", {}).values())
+    unsure = sum(dataset.causes.get(KEEP, {}).values())
     failed = dataset.failed - unsure
     state: Outcome = "finished"
     if end.kind == "cancelled":
@@ -160,7 +161,7 @@ def result_of(
         part_done=part_done,
         failed=failed,
         failed_rows=dataset.failed_rows,
-        causes={column: causes for column, causes in dataset.causes.items() if column != "keep"},
+        causes={column: causes for column, causes in dataset.causes.items() if column != KEEP},
         found=dataset.found,
         reading=reading,
         rehearsed=dataset.rehearsed,

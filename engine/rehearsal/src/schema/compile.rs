@@ -15,6 +15,8 @@ const DEEPEST: usize = 100;
 const MOST_NODES: usize = 10_000;
 /// Combinations of `anyOf` that are kept apart.
 const MOST_BRANCHES: usize = 64;
+/// What `minItems`, `minProperties` and `minLength` may ask for.
+const LARGEST: f64 = 100_000.0;
 const UNBOUNDED: u32 = u32::MAX;
 
 /// Keywords that restrict values; `$ref` with none of them beside it is a plain reference.
@@ -204,7 +206,7 @@ impl Compiler<'_> {
             None if first.is_empty() => Some(self.add(Node::Anything)?),
             None => None,
         };
-        let least = size(schema, "minItems").unwrap_or(0);
+        let least = least(schema, "minItems", name)?;
         let mut most = size(schema, "maxItems");
         if rest.is_none() {
             most = Some(most.unwrap_or(usize::MAX).min(first.len()));
@@ -244,7 +246,7 @@ impl Compiler<'_> {
                 properties.push(Property { key: crate::json::quoted(key), node, required: true });
             }
         }
-        let least = size(schema, "minProperties").unwrap_or(0);
+        let least = least(schema, "minProperties", name)?;
         let most = size(schema, "maxProperties");
         if others.is_none() && properties.len() < least || most.is_some_and(|most| most < least.max(required.len())) {
             return Err(format!("no object can be valid{}", at(name)));
@@ -300,7 +302,7 @@ fn number(integer: bool, schema: &Map<String, Value>, name: &str) -> Result<Numb
 }
 
 fn text(schema: &Map<String, Value>, name: &str) -> Result<Text, String> {
-    let (least, most) = (size(schema, "minLength").unwrap_or(0), size(schema, "maxLength"));
+    let (least, most) = (least(schema, "minLength", name)?, size(schema, "maxLength"));
     if most.is_some_and(|most| most < least) {
         return Err(format!("no string can be valid{}", at(name)));
     }
@@ -332,9 +334,18 @@ fn format(name: &str) -> Option<Format> {
     })
 }
 
+/// A bound of a size; one that no answer reaches is none.
 fn size(schema: &Map<String, Value>, keyword: &str) -> Option<usize> {
     let size = schema.get(keyword)?.as_f64()?;
     (0.0..=1e9).contains(&size).then_some(size as usize)
+}
+
+/// A lower bound of a size, 0 where there is none.
+fn least(schema: &Map<String, Value>, keyword: &str, name: &str) -> Result<usize, String> {
+    match schema.get(keyword).and_then(Value::as_f64) {
+        Some(size) if size > LARGEST => Err(format!("{keyword} is {size}{}, and the rehearsal model writes at most {LARGEST}", at(name))),
+        _ => Ok(size(schema, keyword).unwrap_or(0)),
+    }
 }
 
 fn list<'a>(value: &'a Value, keyword: &str) -> Result<&'a [Value], String> {

@@ -1,5 +1,7 @@
 //! From a schema's nodes to one value, as JSON text.
 
+use std::collections::HashSet;
+
 use super::{kind, text, Array, Node, Object, Property, Schema};
 use crate::json;
 use crate::lexicon::NOUNS;
@@ -8,6 +10,8 @@ use crate::prose::Voice;
 /// From this depth on, or this length, values are as small as the schema allows.
 const DEEP: u32 = 5;
 const LONG: usize = 4 * 1024;
+/// No value is much longer than this, whatever the schema asks for.
+const LONGEST: usize = 4 * 1024 * 1024;
 /// Items of an array beyond the fewest allowed.
 const MORE_ITEMS: usize = 3;
 /// Items that must differ are drawn again, at most so often.
@@ -93,6 +97,11 @@ impl Draft<'_> {
     }
 
     fn node(&mut self, node: usize, voice: &mut Voice<'_>) {
+        if self.out.len() > LONGEST {
+            // Schemas whose smallest value is huge exist; no answer is that long.
+            self.out.push_str("null");
+            return;
+        }
         let schema = self.schema;
         match &schema.nodes[node] {
             Node::OneOfTexts(texts) => self.out.push_str(&texts[voice.random.below(texts.len())]),
@@ -142,7 +151,7 @@ impl Draft<'_> {
         let extra = if self.is_small() || !ends { 0 } else { MORE_ITEMS.min(most - least) };
         let low = if extra > 0 && least == 0 { 1 } else { 0 };
         let count = least + voice.random.between(low, extra.max(low).min(most - least));
-        let mut seen: Vec<String> = Vec::new();
+        let mut seen = HashSet::new();
         self.depth += 1;
         self.out.push('[');
         for number in 0..count {
@@ -155,7 +164,7 @@ impl Draft<'_> {
             self.node(node, voice);
             if array.unique {
                 let mut tries = 0;
-                while seen.iter().any(|other| *other == self.out[start..]) && tries < TRIES {
+                while seen.contains(&self.out[start..]) && tries < TRIES {
                     self.out.truncate(start);
                     self.node(node, voice);
                     tries += 1;
@@ -164,7 +173,7 @@ impl Draft<'_> {
                     self.out.truncate(from);
                     break;
                 }
-                seen.push(self.out[start..].to_owned());
+                seen.insert(self.out[start..].to_owned());
             }
         }
         self.out.push(']');
@@ -210,7 +219,10 @@ impl Draft<'_> {
         let Some((pattern, node)) = &object.others else { return };
         let is_map = object.properties.is_empty() && !self.is_small();
         let count = object.least.max(if is_map { 2 } else { 0 }).min(object.most.unwrap_or(usize::MAX));
-        let mut keys: Vec<String> = Vec::new();
+        if written >= count {
+            return;
+        }
+        let mut keys: HashSet<String> = object.properties.iter().map(|property| property.key.clone()).collect();
         let mut tries = 0;
         while written < count && tries < count + TRIES {
             tries += 1;
@@ -223,10 +235,10 @@ impl Draft<'_> {
                 key.push_str(&written.to_string());
             }
             let key = json::quoted(&key);
-            if !keys.contains(&key) && !object.properties.iter().any(|property| property.key == key) {
+            if !keys.contains(&key) {
                 self.key(&key, &mut written);
                 self.node(*node, voice);
-                keys.push(key);
+                keys.insert(key);
             }
         }
     }
@@ -293,6 +305,25 @@ mod tests {
         assert_eq!(says(json!({"required": ["b"], "additionalProperties": false})), "the property \"b\" is required but not allowed");
         assert_eq!(says(json!({"$ref": "#"})), "the schema refers to itself without an end");
         assert_eq!(says(json!({"allOf": [{"$ref": "#"}]})), "the schema is more than 100 deep");
+    }
+
+    #[test]
+    fn a_value_stays_within_bounds_whatever_is_asked_for() {
+        assert_eq!(
+            compile(&json!({"properties": {"a": {"minItems": 1e9}}})).err().unwrap(),
+            "minItems is 1000000000 at \"a\", and the rehearsal model writes at most 100000"
+        );
+        // Each level has two of the one below: the smallest value has a million million parts.
+        let mut levels = serde_json::Map::new();
+        levels.insert("0".into(), json!({"type": "string"}));
+        for level in 1..40 {
+            let below = json!({"$ref": format!("#/$defs/{}", level - 1)});
+            let both = json!({"type": "object", "required": ["a", "b"], "properties": {"a": below, "b": below}});
+            levels.insert(level.to_string(), both);
+        }
+        let schema = compile(&json!({"$ref": "#/$defs/39", "$defs": levels})).unwrap();
+        let text = schema.value(&mut Voice::new(Random::new(1), &[]));
+        assert!(text.len() < 2 * LONGEST);
     }
 
     #[test]
