@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from wordmill import settings
-from wordmill.cli import wordmill
+from wordmill.cli import CONTEXT, wordmill
 from wordmill.providers import presets
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -24,7 +24,8 @@ OPEN, CLOSE = "<!-- table -->\n", "<!-- end -->"
 
 def helps(command: click.Command, path: str) -> Iterator[str]:
     """The help of a command and of those below it, as sections."""
-    with click.Context(command, info_name=path, max_content_width=88, terminal_width=88) as context:
+    width = {"max_content_width": 88, "terminal_width": 88}
+    with click.Context(command, info_name=path, **{**CONTEXT, **width}) as context:
         yield f"## {path}\n\n```text\n{command.get_help(context)}\n```\n"
         if isinstance(command, click.Group):
             for name in command.list_commands(context):

@@ -156,3 +156,27 @@ def test_an_unwritable_folder_is_found_before_anything_is_sent(
         "below it. Name another folder with `--out OTHER`."
     )
     assert wordmill("runs", "list").out.startswith("There are no runs yet.")
+
+
+def test_a_run_whose_seed_file_changed_does_not_go_on(
+    project: Project, rehearse: Rehearse, wordmill: Type
+) -> None:
+    server = rehearse(seed=1)
+    project.model("mock", f"http://127.0.0.1:{server.port}/v1")
+    (project.folder / "names.csv").write_text("name\nAda\nBo\nCy\nDi\n")
+    project.recipe(
+        "name: letters\nmodel: mock\ncolumns:\n"
+        "  who: {type: seed, file: names.csv}\n"
+        '  letter: {type: prompt, prompt: "Write to {{ who.name }}."}\n'
+    )
+    short = wordmill("generate", "recipe.yaml", "--rows", 4, "--budget", "2requests")
+    assert short.code == 3, short.err
+    (project.folder / "names.csv").write_text("name\nAda\nBo\nCy\nEd\n")
+    refused = wordmill("resume", "letters-1", "--budget", "9requests")
+    assert refused.code == 2
+    assert refused.err.startswith(
+        "error: The run letters-1 cannot go on as it began: a file that its recipe reads has "
+        "changed"
+    )
+    (project.folder / "names.csv").write_text("name\nAda\nBo\nCy\nDi\n")
+    assert wordmill("resume", "letters-1", "--budget", "9requests").code == 0

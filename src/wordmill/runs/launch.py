@@ -125,6 +125,12 @@ def resume(
             f"{shown(found.folder)}; `wordmill resume {run} --out FOLDER` writes them elsewhere."
         )
     recipe = _files(house, found).saved().load()
+    if recipe.digest != found.digest:
+        raise RunError(
+            f"The run {run} cannot go on as it began: a file that its recipe reads has changed "
+            f"(below {recipe.folder.absolute()}). Put it back, or begin anew with "
+            "`wordmill generate`; answers that are in the cache are not paid again."
+        )
     return _go_on(house, recipe, found, options, reporter, interrupts)
 
 

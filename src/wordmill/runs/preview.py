@@ -90,7 +90,7 @@ def preview(
     """Make the first rows of a job. Raises as `Sitting.work`, ConfigError for too many rows."""
     if not 0 < job.rows <= LIMIT:
         raise ConfigError(f"A preview shows 1 to {LIMIT:,} rows, not {job.rows:,}.")
-    engine = start_engine(job, settings, None, settings.cache_file if job.cache else None)
+    engine = start_engine(job, settings, None)
     try:
         shelf = _Shelf()
         outbox = _Listening(engine, job.lanes.providers, say)

@@ -90,10 +90,7 @@ class Sitting:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             job = self._job
-            self._engine = start_engine(
-                job, self._settings, self._files.records,
-                self._settings.cache_file if job.cache else None,
-            )  # fmt: skip
+            self._engine = start_engine(job, self._settings, self._files.records)
             stack.callback(self._engine.close)
             self._meter = Meter(self._engine, self._earlier)
             at_once = job.lanes.at_once(self._settings, job.concurrency)
@@ -233,8 +230,12 @@ class Sitting:
         )  # fmt: skip
 
 
-def start_engine(job: Job, settings: Settings, records: Path | None, cache: Path | None) -> Engine:
-    """The engine of a job. Raises StorageError when its files cannot be opened, KeyMissing."""
+def start_engine(job: Job, settings: Settings, records: Path | None) -> Engine:
+    """The engine of a job; its files are named by absolute paths, since the cache remembers them.
+
+    Raises StorageError when a file cannot be opened, KeyMissing.
+    """
+    cache = settings.cache_file.absolute() if job.cache else None
     config = job.lanes.config(
         settings, owner=LOCAL, records=records, cache=cache,
         budget=job.budget, concurrency=job.concurrency,
