@@ -586,52 +586,7 @@ pub(crate) const CROWDS: &[&str] = &[
     "no easy answers",
 ];
 
-/// Single words, for tags, keys and one-word answers.
-pub(crate) const NOUNS: &[&str] = &[
-    "garden", "letter", "bridge", "market", "winter", "signal", "harbour", "journey", "balance", "window", "mirror", "lantern", "pattern",
-    "shelter", "ticket", "village", "compass", "library", "supply", "measure", "promise", "quality", "service", "season", "support",
-    "feature", "network", "record", "budget", "comfort", "delivery", "schedule",
-];
-
-pub(crate) const QUALITIES: &[&str] = &[
-    "quiet", "northern", "early", "simple", "careful", "bright", "hidden", "steady", "plain", "golden", "patient", "narrow", "honest",
-    "distant", "gentle", "broken", "open", "final", "modern", "reliable", "compact", "familiar", "sudden", "common",
-];
-
-pub(crate) const FIRST_NAMES: &[&str] = &[
-    "Amara", "Ben", "Clara", "Dmitri", "Elena", "Farid", "Grace", "Hugo", "Ines", "Jonas", "Kavya", "Leo", "Mina", "Noah", "Olga", "Pablo",
-    "Quinn", "Rosa", "Samir", "Tessa", "Umar", "Vera", "Wei", "Yara",
-];
-
-pub(crate) const LAST_NAMES: &[&str] = &[
-    "Adeyemi", "Berger", "Costa", "Duval", "Eriksen", "Fischer", "Garcia", "Hughes", "Ivanov", "Jansen", "Kumar", "Lindgren", "Moreau",
-    "Nakamura", "Okafor", "Petrov", "Quist", "Rossi", "Santos", "Tanaka", "Ueda", "Vogel", "Walsh", "Zhang",
-];
-
-pub(crate) const CITIES: &[&str] = &[
-    "Lisbon", "Oslo", "Nairobi", "Kyoto", "Leeds", "Porto", "Ghent", "Quito", "Perth", "Cork", "Bergen", "Tunis", "Graz", "Lyon",
-    "Halifax", "Pune",
-];
-
-pub(crate) const COUNTRIES: &[&str] = &[
-    "Portugal",
-    "Norway",
-    "Kenya",
-    "Japan",
-    "Canada",
-    "Belgium",
-    "Ecuador",
-    "Australia",
-    "Ireland",
-    "Tunisia",
-    "Austria",
-    "France",
-    "India",
-    "Chile",
-];
-
-pub(crate) const COLOURS: &[&str] = &["blue", "green", "red", "white", "black", "yellow", "grey", "brown", "orange", "violet"];
-
+/// What models write when they decline. Nothing else that is written here begins so.
 pub(crate) const REFUSALS: &[&str] = &[
     "I'm sorry, but I can't help with that request.",
     "I'm sorry, but I can't assist with that.",
@@ -643,6 +598,7 @@ pub(crate) const REFUSALS: &[&str] = &[
     "I won't be able to help with this, because it may be unsafe.",
 ];
 
+/// What models write about themselves.
 pub(crate) const AS_AN_AI: &[&str] = &[
     "As an AI language model, I do not have personal experiences or opinions.",
     "As an AI language model, I see this only from the outside, but here are some general thoughts.",

@@ -33,6 +33,7 @@ mod service;
 mod stats;
 mod terms;
 mod tools;
+mod vocabulary;
 mod words;
 mod wrong;
 

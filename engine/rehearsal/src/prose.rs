@@ -4,9 +4,10 @@
 //! the request, so that the text looks as if it were about it.
 
 use crate::lexicon::{
-    Field, Verb, ADJECTIVES, CROWDS, DURATIONS, FIELDS, GERUNDS, LINKS, MANNERS, NOUNS, PLACES, QUALITIES, SAYINGS, SUBJECTS, TIMES, WISHES,
+    Field, Verb, ADJECTIVES, CROWDS, DURATIONS, FIELDS, GERUNDS, LINKS, MANNERS, PLACES, SAYINGS, SUBJECTS, TIMES, WISHES,
 };
 use crate::random::Random;
+use crate::vocabulary::{NOUNS, QUALITIES};
 
 /// A place in a pattern.
 #[derive(Clone, Copy)]

@@ -13,6 +13,8 @@ use super::{Array, Format, Node, Object, Property, Schema, Text};
 /// Nested schemas, followed references included.
 const DEEPEST: usize = 100;
 const MOST_NODES: usize = 10_000;
+/// Parts of schemas that are written by combining others.
+const MOST_COMBINED: usize = 100_000;
 /// Combinations of `anyOf` that are kept apart.
 const MOST_BRANCHES: usize = 64;
 /// What `minItems`, `minProperties` and `minLength` may ask for.
@@ -25,7 +27,7 @@ const NOTES: &[&str] =
 
 /// Compiles the text of a schema. The error is a sentence without its full stop.
 pub(crate) fn compile(schema: &Value) -> Result<Schema, String> {
-    let mut compiler = Compiler { root: schema, nodes: Vec::new(), known: HashMap::new() };
+    let mut compiler = Compiler { root: schema, nodes: Vec::new(), known: HashMap::new(), combined: 0 };
     compiler.node(schema, "", 0)?;
     let heights = heights(&compiler.nodes);
     if heights.first().is_none_or(|&height| height == UNBOUNDED) {
@@ -39,6 +41,8 @@ struct Compiler<'a> {
     nodes: Vec<Node>,
     /// Nodes of the references that were followed.
     known: HashMap<String, usize>,
+    /// Parts of schemas that were written by combining others, so far.
+    combined: usize,
 }
 
 impl Compiler<'_> {
@@ -70,20 +74,18 @@ impl Compiler<'_> {
             other => return Err(format!("a schema must be an object, not {other}{}", at(name))),
         };
         if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
-            let found = self.find(target)?;
             if schema.keys().all(|key| NOTES.contains(&key.as_str())) {
-                return self.reference(target, &found, name, depth);
+                return self.reference(target, name, depth);
             }
-            let mut rest = schema.clone();
-            rest.remove("$ref");
-            let found = found.as_object().cloned().unwrap_or_default();
-            return self.build(&Value::Object(merge(&found, &rest)), name, depth + 1);
+            let whole = self.resolved(&Value::Object(schema.clone()), depth)?;
+            return self.build(&Value::Object(whole), name, depth + 1);
         }
         if let Some(all) = schema.get("allOf") {
             let mut whole = schema.clone();
             whole.remove("allOf");
             for part in list(all, "allOf")? {
-                whole = merge(&whole, &self.resolved(part, depth)?);
+                let part = self.resolved(part, depth)?;
+                whole = self.combine(&whole, &part)?;
             }
             return self.build(&Value::Object(whole), name, depth + 1);
         }
@@ -97,30 +99,43 @@ impl Compiler<'_> {
         self.plain(schema, name, depth)
     }
 
-    /// A schema for `allOf`, its own references followed.
-    fn resolved(&self, part: &Value, depth: usize) -> Result<Map<String, Value>, String> {
-        match part {
+    /// A schema that allows what both allow.
+    fn combine(&mut self, one: &Map<String, Value>, other: &Map<String, Value>) -> Result<Map<String, Value>, String> {
+        if self.combined > MOST_COMBINED {
+            return Err("the schema combines too many others".into());
+        }
+        let both = merge(one, other);
+        self.combined += both.values().map(size_of).sum::<usize>();
+        Ok(both)
+    }
+
+    /// A schema without `$ref`: what it refers to, and what stands beside it.
+    fn resolved(&mut self, schema: &Value, depth: usize) -> Result<Map<String, Value>, String> {
+        match schema {
             Value::Bool(true) => Ok(Map::new()),
-            Value::Object(part) => match part.get("$ref").and_then(Value::as_str) {
+            Value::Object(schema) => match schema.get("$ref").and_then(Value::as_str) {
                 Some(_) if depth > DEEPEST => Err("the schema refers to itself without an end".into()),
                 Some(target) => {
-                    let mut rest = part.clone();
+                    let found = self.find(target)?;
+                    let found = self.resolved(&found, depth + 1)?;
+                    let mut rest = schema.clone();
                     rest.remove("$ref");
-                    Ok(merge(&self.resolved(&self.find(target)?, depth + 1)?, &rest))
+                    self.combine(&found, &rest)
                 }
-                None => Ok(part.clone()),
+                None => Ok(schema.clone()),
             },
             other => Err(format!("no value follows both a schema and {other}")),
         }
     }
 
-    fn reference(&mut self, target: &str, found: &Value, name: &str, depth: usize) -> Result<Node, String> {
+    fn reference(&mut self, target: &str, name: &str, depth: usize) -> Result<Node, String> {
         if let Some(&node) = self.known.get(target) {
             return Ok(Node::AnyOf(vec![node]));
         }
+        let found = self.find(target)?;
         let place = self.add(Node::Anything)?;
         self.known.insert(target.to_owned(), place);
-        let node = self.build(found, name, depth + 1)?;
+        let node = self.build(&found, name, depth + 1)?;
         self.nodes[place] = node;
         Ok(Node::AnyOf(vec![place]))
     }
@@ -143,7 +158,7 @@ impl Compiler<'_> {
             let alone = rest.keys().all(|key| NOTES.contains(&key.as_str()));
             let whole = match branch {
                 Value::Object(_) if alone => Ok(branch.clone()),
-                _ => self.resolved(branch, depth).map(|branch| Value::Object(merge(rest, &branch))),
+                _ => self.resolved(branch, depth).and_then(|branch| self.combine(rest, &branch)).map(Value::Object),
             };
             match whole.and_then(|whole| self.node(&whole, name, depth + 1)) {
                 Ok(node) => nodes.push(node),
@@ -345,6 +360,15 @@ fn least(schema: &Map<String, Value>, keyword: &str, name: &str) -> Result<usize
     match schema.get(keyword).and_then(Value::as_f64) {
         Some(size) if size > LARGEST => Err(format!("{keyword} is {size}{}, and the rehearsal model writes at most {LARGEST}", at(name))),
         _ => Ok(size(schema, keyword).unwrap_or(0)),
+    }
+}
+
+/// How many values a value holds.
+fn size_of(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(size_of).sum::<usize>(),
+        Value::Object(fields) => 1 + fields.values().map(size_of).sum::<usize>(),
+        _ => 1,
     }
 }
 

@@ -5,10 +5,17 @@ use serde_json::{Map, Value};
 
 use super::number::Decimal;
 
+const DEFINITIONS: [&str; 2] = ["$defs", "definitions"];
+/// Branches that are written out where both schemas have some.
+const MOST_BRANCHES: usize = 64;
+
 /// A schema that allows what both allow. Where that cannot be written, the second one wins.
+///
+/// Definitions are left out: references are looked up in the whole schema.
 pub(super) fn merge(one: &Map<String, Value>, other: &Map<String, Value>) -> Map<String, Value> {
     let mut both = one.clone();
-    for (keyword, theirs) in other {
+    both.retain(|keyword, _| !DEFINITIONS.contains(&keyword.as_str()));
+    for (keyword, theirs) in other.iter().filter(|(keyword, _)| !DEFINITIONS.contains(&keyword.as_str())) {
         let value = match both.get(keyword) {
             Some(ours) if ours != theirs => join(keyword, ours, theirs),
             _ => theirs.clone(),
@@ -20,7 +27,7 @@ pub(super) fn merge(one: &Map<String, Value>, other: &Map<String, Value>) -> Map
 
 fn join(keyword: &str, ours: &Value, theirs: &Value) -> Value {
     match keyword {
-        "properties" | "patternProperties" | "$defs" | "definitions" => {
+        "properties" | "patternProperties" => {
             let (Some(ours), Some(theirs)) = (ours.as_object(), theirs.as_object()) else { return theirs.clone() };
             let mut all = ours.clone();
             for (key, schema) in theirs {
@@ -57,7 +64,10 @@ fn join(keyword: &str, ours: &Value, theirs: &Value) -> Value {
         "allOf" => Value::Array(list(ours).into_iter().chain(list(theirs)).collect()),
         "anyOf" | "oneOf" => ours.as_array().zip(theirs.as_array()).map_or_else(
             || theirs.clone(),
-            |(ours, theirs)| Value::Array(ours.iter().flat_map(|one| theirs.iter().map(|other| both_of(one, other))).collect()),
+            |(ours, theirs)| {
+                let pairs = ours.iter().flat_map(|one| theirs.iter().map(move |other| (one, other)));
+                Value::Array(pairs.take(MOST_BRANCHES).map(|(one, other)| both_of(one, other)).collect())
+            },
         ),
         _ => theirs.clone(),
     }

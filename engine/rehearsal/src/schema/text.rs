@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{Format, Text};
-use crate::lexicon::{CITIES, COLOURS, COUNTRIES, FIRST_NAMES, LAST_NAMES, NOUNS};
 use crate::prose::Voice;
+use crate::vocabulary::{CITIES, COLOURS, COUNTRIES, FIRST_NAMES, LAST_NAMES, NOUNS};
 
 /// Draws of a pattern that has gaps in its lengths, at most.
 const TRIES: usize = 8;

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use super::{kind, text, Array, Node, Object, Property, Schema};
 use crate::json;
-use crate::lexicon::NOUNS;
 use crate::prose::Voice;
+use crate::vocabulary::NOUNS;
 
 /// From this depth on, or this length, values are as small as the schema allows.
 const DEEP: u32 = 5;
@@ -305,6 +305,7 @@ mod tests {
         assert_eq!(says(json!({"required": ["b"], "additionalProperties": false})), "the property \"b\" is required but not allowed");
         assert_eq!(says(json!({"$ref": "#"})), "the schema refers to itself without an end");
         assert_eq!(says(json!({"allOf": [{"$ref": "#"}]})), "the schema is more than 100 deep");
+        assert_eq!(says(json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}]})), "the schema combines too many others");
     }
 
     #[test]
