@@ -46,3 +46,9 @@ def test_every_page_is_reached_from_the_index():
         and f"({page.relative_to(ROOT / 'docs').as_posix()})" not in index
     ]
     assert missing == []
+
+
+def test_the_first_page_shows_the_example_as_it_is():
+    (shown,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    example = (ROOT / "examples" / "tickets.yaml").read_text(encoding="utf-8")
+    assert example.endswith(shown)

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,14 @@ def test_a_killed_run_is_shown_as_interrupted(
     server = rehearse(latency_ms=100, seed=3)
     project.model("mock", f"http://127.0.0.1:{server.port}/v1", concurrency=4)
     project.recipe(SHORT)
-    project.kill(1.0, "generate", "recipe.yaml", "--rows", "1000")
+    process = project.start("generate", "recipe.yaml", "--rows", "1000")
+    run: dict[str, Any] = {}
+    while not run.get("counts", {}).get("requests"):
+        assert process.poll() is None
+        run = next(iter(json.loads(wordmill("runs", "list", "--json").out)), {})
+    assert run["state"] == "running"
+    process.kill()
+    process.communicate()
     (run,) = json.loads(wordmill("runs", "list", "--json").out)
     assert run["state"] == "interrupted"
     assert run["counts"]["requests"] > 0

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -90,15 +89,6 @@ class Project:
         process = self.start(*words)
         out, err = process.communicate(timeout=60)
         return Done(process.returncode, out, err)
-
-    def kill(self, seconds: float, *words: str) -> None:
-        """Run a command and kill it with signal 9 after a while."""
-        process = self.start(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ def test_deeper_columns_go_first(project: Project) -> None:
     }
     with serving(lambda _: completion("Well.")) as server:
         project.model("mock", f"{server.url}/v1", concurrency=1)
-        generate(Recipe("two", model="mock", columns=columns), rows=40, cache=False)
+        generate(Recipe("two", model="mock", columns=columns), rows=30, cache=False)
         order = [body["messages"][-1]["content"].split()[0] for body in server.bodies]
     assert order.index("Second") < 20
 

@@ -89,18 +89,18 @@ def test_failed_cells_and_failed_items_are_made(project: Project) -> None:
     recipe = deeds(3)
     with serving(sulk) as server:
         project.model("mock", f"{server.url}/v1", concurrency=1)
-        first = generate(recipe, rows=8, out="first", cache=False)
+        first = generate(recipe, rows=4, out="first", cache=False)
     assert first.state == "short"
     failed = first.failed
     assert failed > 0
 
     with serving(fitting) as server:
         project.model("mock", f"{server.url}/v1", concurrency=1)
-        second = generate(recipe, rows=8, out="second", rest_of="deeds-1", cache=False)
+        second = generate(recipe, rows=4, out="second", rest_of="deeds-1", cache=False)
         asked = len(server.asked)
     assert second.state == "finished", second.causes
     assert second.failed == 0
-    assert 0 < asked < 8 * (1 + 3 + 3 + 6)
+    assert 0 < asked < 4 * (1 + 3 + 3 + 6)
     for was, now in zip(values(Path("first")), values(Path("second")), strict=True):
         if was["row"]["story"] is not None:
             assert now["row"]["story"] == was["row"]["story"]

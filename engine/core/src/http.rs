@@ -149,7 +149,7 @@ impl Endpoint {
         *request.headers_mut() = self.headers.clone();
         let answered = async {
             loop {
-                let (mut connection, fresh) = match self.reuse() {
+                let (mut connection, fresh) = match self.reuse().await {
                     Some(connection) => (connection, false),
                     None => (self.open().await?, true),
                 };
@@ -238,19 +238,20 @@ impl Endpoint {
         Failure::new(Kind::Timeout, format!("the answer was not whole within {} s", self.total.as_secs_f64()))
     }
 
-    fn reuse(&self) -> Option<Connection> {
-        let mut idle = self.idle.borrow_mut();
-        while let Some((connection, since)) = idle.pop() {
+    /// A connection that is idle, once it says that it can take a request.
+    async fn reuse(&self) -> Option<Connection> {
+        loop {
+            // The last one used first; those below it were idle for longer.
+            let (mut connection, since) = self.idle.borrow_mut().pop()?;
             if since.elapsed() > IDLE {
-                // Those below were idle for longer still.
-                idle.clear();
+                self.idle.borrow_mut().clear();
                 return None;
             }
-            if !connection.is_closed() && connection.is_ready() {
+            // Its task may not have seen yet that the last response is read to its end.
+            if connection.ready().await.is_ok() {
                 return Some(connection);
             }
         }
-        None
     }
 
     async fn open(&self) -> Result<Connection, Failure> {

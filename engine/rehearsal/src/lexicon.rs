@@ -585,23 +585,3 @@ pub(crate) const CROWDS: &[&str] = &[
     "a great many opinions",
     "no easy answers",
 ];
-
-/// What models write when they decline. Nothing else that is written here begins so.
-pub(crate) const REFUSALS: &[&str] = &[
-    "I'm sorry, but I can't help with that request.",
-    "I'm sorry, but I can't assist with that.",
-    "I cannot assist with that. If there is something else you need, I would be glad to help.",
-    "I can't help with that. It could cause harm to the people involved.",
-    "I'm unable to provide that content, as it goes against my guidelines.",
-    "I apologize, but I cannot fulfill this request.",
-    "Sorry, I can't comply with this request.",
-    "I won't be able to help with this, because it may be unsafe.",
-];
-
-/// What models write about themselves.
-pub(crate) const AS_AN_AI: &[&str] = &[
-    "As an AI language model, I do not have personal experiences or opinions.",
-    "As an AI language model, I see this only from the outside, but here are some general thoughts.",
-    "As an AI language model, I have no access to current events, so please take this with care.",
-    "As an AI language model, I can only describe this in general terms.",
-];

@@ -11,7 +11,6 @@ The loops here run once a cell; they are written with plain lists and local name
 a microsecond was measured (docs/runs.md).
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
@@ -62,15 +61,12 @@ class Given(Protocol):
 
 
 class Tally:
-    """What happened so far in this sitting, by column where it has one."""
+    """Cells that ended in this sitting, by column; failed_items: of cells that did not fail."""
 
     def __init__(self, plan: Plan) -> None:
         self.done = dict.fromkeys((step.name for step in plan.steps), 0)
         self.failed = dict.fromkeys((step.name for step in plan.steps), 0)
         self.failed_items = dict.fromkeys((step.name for step in plan.steps), 0)
-        self.causes: Counter[tuple[str, str]] = Counter()
-        self.asked_again: Counter[str] = Counter()
-        self.rows = self.turned_down = self.unsure = 0
 
 
 class Executor:
@@ -259,6 +255,7 @@ class Executor:
 
     def _ask(self, step: Step, maker: Asker, rows: list[OpenRow]) -> None:
         """Ask the first questions of ready cells."""
+        # With one question and nothing to put together a cell needs no list of items.
         plain = type(maker).finish is Asker.finish
         careful = step.when is not None or self._given is not None
         asks_of = maker.asks
@@ -303,7 +300,6 @@ class Executor:
         if not isinstance(maker, Asker):
             raise EngineError(f"The engine answered for {name!r}, which asks nothing.")
         take = maker.take
-        plain = type(maker).finish is Asker.finish
         for row, number, ask, reply in arrived:
             cell = row.cells.get(step.index) if row.cells else None
             if cell is None:
@@ -324,20 +320,16 @@ class Executor:
                 if not cell.left:
                     self._finish_items(step, maker, row, cell)
                 continue
-            value = result if plain else maker.finish(row.values, [result])
-            if isinstance(value, Answer):
-                row.values[name] = value.value
-            elif isinstance(value, CellError):
-                self._fail(step, row, value)
+            if isinstance(result, Answer):
+                row.values[name] = result.value
             else:
-                row.values[name] = value
+                self._fail(step, row, result)
             self._end(step, row)
 
     def _again(self, row: OpenRow, number: int, ask: Ask, reply: Reply) -> bool:
         """Count a question that is asked again; False when its id has no room for another try."""
         if ask.because is not None and reply.error is None:
             row.find(ask.because.cause)
-            self.tally.asked_again[ask.because.cause] += 1
         item = number & ~TRIES_MASK
         return ask.tries + self._outbox.shift(item) < MAX_TRIES
 
@@ -361,13 +353,11 @@ class Executor:
         row.values[step.name] = None
         row.errors[step.name] = error
         self.tally.failed[step.name] += 1
-        self.tally.causes[step.name, error.cause] += 1
 
     def _fail_item(self, step: Step, row: OpenRow, item: int, error: CellError) -> None:
         """An item failed in a cell that has others: noted beside, the cell stands."""
         row.errors[f"{step.name}[{place_of(step, row, item)}]"] = error
         self.tally.failed_items[step.name] += 1
-        self.tally.causes[step.name, error.cause] += 1
 
     def _end(self, step: Step, row: OpenRow) -> None:
         self.tally.done[step.name] += 1
@@ -391,7 +381,6 @@ class Executor:
             numbers.append(row.number)
             records.append(row.record(kept))
             del self.rows[row.number]
-        self.tally.rows += len(numbers)
         self._ended.clear()
         self._sink.keep(numbers, records)
 
@@ -404,7 +393,5 @@ class Executor:
         verdict = CellError("", f"needs {min(lost)}") if lost else keep.holds(row.values)
         if isinstance(verdict, CellError):
             row.errors[KEEP] = CellError("keep", verdict.detail)
-            self.tally.unsure += 1
             return False
-        self.tally.turned_down += not verdict
         return verdict

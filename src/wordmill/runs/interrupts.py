@@ -2,7 +2,11 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import TypeAlias
+
+Handler: TypeAlias = Callable[[int, FrameType | None], object]
 
 
 class Interrupts:
@@ -13,7 +17,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.count = 0
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[signal.Signals, Handler | int | None] = {}
 
     @property
     def asked(self) -> bool:
@@ -37,7 +41,8 @@ class Interrupts:
         trace: TracebackType | None,
     ) -> None:
         for number, before in self._before.items():
-            signal.signal(number, before)  # type: ignore[arg-type]  # what signal.signal gave us
+            if before is not None:  # not one that was set outside Python
+                signal.signal(number, before)
         self._before.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
