@@ -331,7 +331,7 @@ impl Dispatcher {
             if let Some(since) = lane.waiting_since.take() {
                 shown.waited += now.saturating_duration_since(since).as_secs_f64();
             }
-            show(shown, lane, &self.shared, index);
+            show(shown, lane);
         }
         let target = match lane.targets.iter().find(|(path, _)| *path == job.route.path) {
             Some((_, target)) => Ok(target.clone()),
@@ -442,7 +442,7 @@ impl Dispatcher {
                 }
                 Some(failure) => shown.trouble = Some(failure.to_string()),
             }
-            show(shown, lane, &self.shared, index);
+            show(shown, lane);
         }
         let failure = match attempt.result {
             Ok(reply) => return self.close(state, job, Ok(reply), attempt.raw, attempt.partial),
@@ -590,11 +590,11 @@ fn cost(lane: &LaneConfig, requests: u64, input: u64, output: u64) -> Spent {
     Spent { requests, input_tokens: input, output_tokens: output, money }
 }
 
-fn show(shown: &mut crate::metrics::LaneMetrics, lane: &Lane, shared: &Shared, index: usize) {
+fn show(shown: &mut crate::metrics::LaneMetrics, lane: &Lane) {
     shown.in_flight = lane.governor.in_flight();
     shown.limit = lane.governor.limit();
     shown.backed_off = lane.governor.backed_off;
-    shown.queued = lane.queue.len() + lane.retries.len() + shared.inboxes[index].len();
+    shown.queued = lane.queue.len() + lane.retries.len();
 }
 
 async fn whole(endpoint: &Endpoint, job: &Job, target: Uri) -> (Attempt, Hints) {

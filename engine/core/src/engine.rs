@@ -402,7 +402,7 @@ impl Engine {
     pub fn metrics(&self) -> Value {
         let mut metrics = lock(&self.shared.metrics).clone();
         for (lane, inbox) in metrics.lanes.iter_mut().zip(&self.shared.inboxes) {
-            lane.1.queued = lane.1.queued.max(inbox.len());
+            lane.1.queued += inbox.len();
         }
         metrics.to_json()
     }

@@ -281,13 +281,13 @@ impl Endpoint {
     }
 }
 
-async fn shake<T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static>(io: T) -> Result<Connection, Failure> {
+async fn shake<T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static>(io: T) -> Result<Connection, Failure> {
     let (sender, driver) = http1::Builder::new()
         .max_headers(200)
         .handshake(io)
         .await
         .map_err(|error| Failure::new(Kind::Dropped, words("the connection broke", &error)))?;
-    tokio::spawn(async move {
+    tokio::task::spawn_local(async move {
         // A fault of the connection is seen by the request that is on it.
         let _ = driver.await;
     });

@@ -31,9 +31,9 @@ pub enum Order {
 const MOST: usize = 4096;
 /// Wait this long for more before a small batch is committed, in naps: a thread that waits for the
 /// next record would have to be woken, by a system call, for each of them.
-const LINGER: Duration = Duration::from_millis(4);
+const LINGER: Duration = Duration::from_millis(8);
 const NAP: Duration = Duration::from_micros(400);
-const SMALL: usize = 512;
+const SMALL: usize = 768;
 /// The cache learns of new replies at least this often.
 const INDEX_EVERY: Duration = Duration::from_secs(2);
 
