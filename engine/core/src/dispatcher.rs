@@ -363,7 +363,7 @@ impl Dispatcher {
         let work = async {
             let (mut attempt, hints) = match &feed {
                 None => whole(&endpoint, job, target).await,
-                Some(feed) => streamed(&endpoint, job, target, feed).await,
+                Some(feed) => Box::pin(streamed(&endpoint, job, target, feed)).await,
             };
             if let Err(failure) = &mut attempt.result {
                 failure.detail = self.scrub(index, std::mem::take(&mut failure.detail));

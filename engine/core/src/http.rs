@@ -18,11 +18,43 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::proxy::matcher::Matcher;
 use std::cell::RefCell;
 use std::error::Error;
+use std::future::{poll_fn, Future};
+use std::pin::{pin, Pin};
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::time::{timeout, timeout_at};
 use tower_service::Service;
 
-type Connection = SendRequest<Full<Bytes>>;
+/// A connection and the future that moves its bytes.
+///
+/// Whoever uses the connection polls that future in its own task: a task of its own would be woken,
+/// and would wake ours, for every response. Nobody polls it while it is idle; that the server has
+/// closed it is seen at the next use.
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: Option<Pin<Box<dyn Future<Output = hyper::Result<()>>>>>,
+}
+
+impl Connection {
+    /// Do `work` on this connection.
+    async fn drive<T>(driver: &mut Option<Pin<Box<dyn Future<Output = hyper::Result<()>>>>>, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            // Twice: the first look may only have told the driver what is wanted of it.
+            for _ in 0..2 {
+                if driver.as_mut().is_some_and(|driver| driver.as_mut().poll(context).is_ready()) {
+                    // Closed. A fault is seen by the work.
+                    *driver = None;
+                }
+                if let Poll::Ready(done) = work.as_mut().poll(context) {
+                    return Poll::Ready(done);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
 
 /// Connections idle longer than this are not trusted: servers close theirs after 5 s and more.
 const IDLE: Duration = Duration::from_secs(4);
@@ -151,9 +183,11 @@ impl Endpoint {
             loop {
                 let (mut connection, fresh) = match self.reuse().await {
                     Some(connection) => (connection, false),
-                    None => (self.open().await?, true),
+                    // Boxed: rare, and large where every request would carry it.
+                    None => (Box::pin(self.open()).await?, true),
                 };
-                match connection.try_send_request(request).await {
+                let Connection { sender, driver } = &mut connection;
+                match Connection::drive(driver, sender.try_send_request(request)).await {
                     Ok(response) => return Ok((response, connection)),
                     Err(mut error) => match error.take_message() {
                         // Closed before anything was sent: nothing happened, so another connection.
@@ -208,13 +242,13 @@ impl Endpoint {
 
     /// The body was read to its end: the connection may carry another request.
     pub fn keep(&self, head: Head) {
-        if !head.connection.is_closed() {
+        if head.connection.driver.is_some() {
             self.idle.borrow_mut().push((head.connection, Instant::now()));
         }
     }
 
     async fn chunk_now(&self, head: &mut Head) -> Result<Option<Bytes>, Failure> {
-        while let Some(frame) = head.body.frame().await {
+        while let Some(frame) = Connection::drive(&mut head.connection.driver, head.body.frame()).await {
             let frame = frame.map_err(|error| Failure::new(Kind::Cut, words("the answer ended early", &error)))?;
             if let Ok(data) = frame.into_data() {
                 return Ok(Some(data));
@@ -247,8 +281,8 @@ impl Endpoint {
                 self.idle.borrow_mut().clear();
                 return None;
             }
-            // Its task may not have seen yet that the last response is read to its end.
-            if connection.ready().await.is_ok() {
+            let Connection { sender, driver } = &mut connection;
+            if Connection::drive(driver, sender.ready()).await.is_ok() {
                 return Some(connection);
             }
         }
@@ -284,14 +318,12 @@ impl Endpoint {
 async fn shake<T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static>(io: T) -> Result<Connection, Failure> {
     let (sender, driver) = http1::Builder::new()
         .max_headers(200)
+        .writev(false)
         .handshake(io)
         .await
         .map_err(|error| Failure::new(Kind::Dropped, words("the connection broke", &error)))?;
-    tokio::task::spawn_local(async move {
-        // A fault of the connection is seen by the request that is on it.
-        let _ = driver.await;
-    });
-    Ok(sender)
+    let driver: Pin<Box<dyn Future<Output = hyper::Result<()>>>> = Box::pin(driver);
+    Ok(Connection { sender, driver: Some(driver) })
 }
 
 fn with_tls<C>(inner: C) -> Result<HttpsConnector<C>, String> {
