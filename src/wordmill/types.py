@@ -125,4 +125,3 @@ class Answer:
     """One item of a cell, checked and parsed."""
 
     value: Value
-
