@@ -96,6 +96,35 @@ def test_a_fallback_takes_over_when_the_breaker_opens(serve, drive):
     assert len(broken.bodies) < 40
 
 
+def test_what_a_fallback_said_is_no_answer_of_the_model_in_the_cache(serve, drive, tmp_path):
+    broken = serve(lambda number, body: refused(401, "wrong"))
+    other = serve(lambda number, body: said("from the other"))
+    cache = str(tmp_path / "cache.db")
+    lanes = [{"name": "b", "base_url": other.url, "model": "mock-2", "concurrency": 4}]
+
+    def start(records):
+        config = {"lane": {"fallback": "b"}, "lanes": lanes, "cache": cache, "records": records}
+        return drive(broken.url, **config)
+
+    first = start(True)
+    first.ask({n: f"p{n}" for n in range(10)})
+    first.engine.close()
+    resumed = start(True)
+    outcomes = resumed.ask({n: f"p{n}" for n in range(10)})
+    # Resumed, from the fallback; those that met the wrong key first are asked again.
+    assert (outcomes[9]["text"], outcomes[9]["model"], outcomes[9]["flags"]) == (
+        "from the other",
+        "b",
+        36,
+    )
+    resumed.engine.close()
+    before = len(other.bodies)
+    again = start(False)
+    again.ask({n: f"p{n}" for n in range(5, 10)})
+    assert again.metrics()["cached"] == 0, "the cache gave the fallback's answer as the model's"
+    assert len(other.bodies) > before
+
+
 def test_a_fallback_takes_over_from_a_wrong_key(serve, drive):
     broken = serve(lambda number, body: refused(401, "wrong"))
     other = serve(lambda number, body: said("fine"))

@@ -506,7 +506,9 @@ impl Dispatcher {
         if let Ok(reply) = &outcome.result {
             outcome.flags |= if reply.estimated { flag::ESTIMATED } else { 0 } | if reply.refusal { flag::REFUSAL } else { 0 };
         }
-        let followers = if shareable { self.followers(state, &key, outcome.id, outcome.result.is_ok()) } else { Vec::new() };
+        // What a fallback said is not kept as the model's own answer.
+        let own = outcome.result.is_ok() && outcome.flags & flag::FALLBACK == 0;
+        let followers = if shareable { self.followers(state, &key, outcome.id, own) } else { Vec::new() };
         let copies: Vec<Outcome> = followers.iter().map(|follower| outcome.copy_for(follower.id, flag::JOINED)).collect();
         self.tell(Order::Record(Box::new(outcome), api, sent));
         for copy in copies {

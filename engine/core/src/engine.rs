@@ -46,12 +46,15 @@ struct Lookup {
     own: Mutex<Option<Records>>,
     cache: Option<Arc<Mutex<Cache>>>,
     resumes: bool,
+    lanes: Vec<String>,
 }
 
 impl Lookup {
     fn find(&self, id: u64, key: &crate::json::Key, lane: usize) -> Result<Option<Outcome>, String> {
         if self.resumes {
             if let Some(found) = lock(&self.own).as_ref().map(|records| records.find(id, key)).transpose()?.flatten() {
+                // A fallback may have answered: the record goes on saying so.
+                let lane = self.lanes.iter().position(|name| *name == found.lane).unwrap_or(lane);
                 return Ok(Some(store::outcome_of(found, id, *key, lane, flag::RESUMED)));
             }
         }
@@ -112,7 +115,7 @@ impl Engine {
             })?);
         }
         let engine = Engine {
-            lookup: Arc::new(Lookup { own: Mutex::new(own), cache, resumes }),
+            lookup: Arc::new(Lookup { own: Mutex::new(own), cache, resumes, lanes: names }),
             config,
             shared,
             orders,
@@ -450,7 +453,6 @@ fn job(id: u64, key: crate::json::Key, lane: usize, route: Arc<crate::record::Ro
     Job {
         id,
         key,
-        asked: lane,
         lane,
         route,
         body: Bytes::from(body),

@@ -220,8 +220,7 @@ pub struct Route {
 pub struct Job {
     pub id: u64,
     pub key: Key,
-    /// The lane that it was offered to, and the one that carries it now.
-    pub asked: usize,
+    /// The lane that carries it now.
     pub lane: usize,
     pub route: Arc<Route>,
     pub body: Bytes,

@@ -193,9 +193,9 @@ impl Records {
         Ok(Some(Found { reply, raw: body.into(), lane, flags, attempts, micros: micros as u64, money }))
     }
 
-    /// Keys and numbers of all good replies, for the cache.
+    /// Keys and numbers of all good replies, for the cache; what a fallback said is not the model's own answer.
     pub fn each_key(&self, mut take: impl FnMut(Key, u64) -> Result<(), String>) -> Result<(), String> {
-        let mut statement = self.db.prepare("SELECT key, id FROM replies WHERE state=0").map_err(|e| e.to_string())?;
+        let mut statement = self.db.prepare("SELECT key, id FROM replies WHERE state=0 AND flags & 4 = 0").map_err(|e| e.to_string())?;
         let mut rows = statement.query([]).map_err(|e| e.to_string())?;
         while let Some(row) = rows.next().map_err(|e| e.to_string())? {
             let key: Vec<u8> = row.get(0).map_err(|e| e.to_string())?;

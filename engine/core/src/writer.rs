@@ -146,7 +146,7 @@ impl Writer {
         {
             let mut metrics = lock(&self.shared.metrics);
             for (outcome, _, _) in &batch.outcomes {
-                let fresh = outcome.flags & (flag::CACHED | flag::JOINED | flag::RESUMED) == 0;
+                let fresh = outcome.flags & (flag::CACHED | flag::JOINED | flag::RESUMED | flag::FALLBACK) == 0;
                 if outcome.held {
                     held += 1;
                 } else if outcome.flags & flag::CACHED != 0 {
