@@ -4,6 +4,7 @@
 //! its lane's inbox, its queue, out (a task that waits for the server), among the retries, or
 //! behind an equal request that is out already.
 
+use crate::attempt::{self, Attempt};
 use crate::budget::{Budget, Verdict};
 use crate::config::{seconds, Config, LaneConfig};
 use crate::http::{Endpoint, Hints};
@@ -13,7 +14,7 @@ use crate::record::{flag, Api, Failure, Job, Kind, Outcome, Reply, Route, Spent}
 use crate::retry::{backoff, Jitter};
 use crate::shape;
 use crate::shared::{lock, Shared};
-use crate::stream::Collector;
+use crate::watch::Watch;
 use crate::writer::Order;
 use bytes::Bytes;
 use crossbeam_channel::Sender;
@@ -25,7 +26,6 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
 
 /// 429s that one request may meet before it fails.
 const THROTTLED: u32 = 60;
@@ -38,18 +38,30 @@ struct Lane {
     config: LaneConfig,
     endpoint: Rc<Endpoint>,
     governor: Governor,
-    queue: VecDeque<Job>,
+    queue: VecDeque<Box<Job>>,
     retries: BinaryHeap<Reverse<Retry>>,
     fallback: Option<usize>,
     /// Addresses of the few paths that are used.
-    targets: Vec<(String, Uri)>,
+    targets: Vec<(String, Rc<Uri>)>,
     waiting_since: Option<Instant>,
+}
+
+impl Lane {
+    /// The address of a path below the base URL.
+    fn target(&mut self, path: &str) -> Result<Rc<Uri>, String> {
+        if let Some((_, target)) = self.targets.iter().find(|(known, _)| known == path) {
+            return Ok(target.clone());
+        }
+        let target = Rc::new(self.endpoint.target(path)?);
+        self.targets.push((path.into(), target.clone()));
+        Ok(target)
+    }
 }
 
 struct Retry {
     due: Instant,
     order: u64,
-    job: Job,
+    job: Box<Job>,
 }
 
 impl PartialEq for Retry {
@@ -70,7 +82,7 @@ impl Ord for Retry {
 }
 
 /// Requests that ask the same as one that is out.
-type Followers = Vec<Job>;
+type Followers = Vec<Box<Job>>;
 
 struct State {
     lanes: Vec<Lane>,
@@ -90,9 +102,7 @@ pub struct Dispatcher {
     remembers: bool,
     most_in_doubt: usize,
     draining: Cell<bool>,
-    /// Cuts all that is out.
-    cut: Notify,
-    is_cut: Cell<bool>,
+    watch: Rc<Watch>,
     next_wake: Cell<Option<Instant>>,
     /// `run` looks at every lane just now.
     looking: Cell<bool>,
@@ -134,10 +144,9 @@ impl Dispatcher {
                 retries_made: 0,
                 out: 0,
             }),
+            watch: Watch::new(shared.clone()),
             shared,
             draining: Cell::new(false),
-            cut: Notify::new(),
-            is_cut: Cell::new(false),
             next_wake: Cell::new(None),
             looking: Cell::new(false),
         })
@@ -149,12 +158,16 @@ impl Dispatcher {
             self.next_wake.set(None);
             self.looking.set(true);
             if self.obey() || self.shared.failed() {
-                self.cut_now();
+                self.watch.cut();
                 return;
             }
             let lanes = self.state.borrow().lanes.len();
             for lane in 0..lanes {
                 self.pump(lane);
+            }
+            self.watch.sweep(Instant::now());
+            if let Some(next) = self.watch.next() {
+                self.alarm(next);
             }
             self.looking.set(false);
             match self.next_wake.get() {
@@ -180,17 +193,12 @@ impl Dispatcher {
         if let Some(moment) = orders.cancel {
             self.draining.set(true);
             if moment <= Instant::now() {
-                self.cut_now();
+                self.watch.cut();
             } else {
                 self.alarm(moment);
             }
         }
         orders.close
-    }
-
-    fn cut_now(&self) {
-        self.is_cut.set(true);
-        self.cut.notify_waiters();
     }
 
     /// Look again at that moment. A task that ended may need it before the moment that `run` waits for.
@@ -226,11 +234,11 @@ impl Dispatcher {
                 return;
             };
             if self.draining.get() {
-                self.close_unsent(state, job, Failure::new(Kind::Cancelled, "the run was cancelled before this was asked"));
+                self.close_unsent(state, *job, Failure::new(Kind::Cancelled, "the run was cancelled before this was asked"));
                 continue;
             }
             if job.stream.as_ref().is_some_and(crate::stream::Feed::cancelled) {
-                self.close_unsent(state, job, Failure::new(Kind::Cancelled, "cancelled before it was sent"));
+                self.close_unsent(state, *job, Failure::new(Kind::Cancelled, "cancelled before it was sent"));
                 continue;
             }
             let Some(job) = self.share(state, job) else { continue };
@@ -244,14 +252,14 @@ impl Dispatcher {
                     }
                     return;
                 }
-                Step::Fail(failure) => self.close_unsent(state, job, failure),
+                Step::Fail(failure) => self.close_unsent(state, *job, failure),
                 Step::Divert(to) => self.divert(state, job, to),
             }
         }
     }
 
     /// None: the job follows an equal one, or is answered by one that has ended.
-    fn share(&self, state: &mut State, mut job: Job) -> Option<Job> {
+    fn share(&self, state: &mut State, mut job: Box<Job>) -> Option<Box<Job>> {
         if !job.shareable || job.leads || job.stream.is_some() {
             return Some(job);
         }
@@ -317,8 +325,15 @@ impl Dispatcher {
         }
     }
 
-    fn send(self: &Rc<Self>, state: &mut State, index: usize, mut job: Job, most: Spent, estimated: u64, now: Instant) {
+    fn send(self: &Rc<Self>, state: &mut State, index: usize, mut job: Box<Job>, most: Spent, estimated: u64, now: Instant) {
         let lane = &mut state.lanes[index];
+        let target = match lane.target(&job.route.path) {
+            Ok(target) => target,
+            Err(words) => {
+                state.budget.settle(&most, &Spent::default());
+                return self.close_unsent(state, *job, Failure::new(Kind::BadRequest, words));
+            }
+        };
         lane.governor.sent(now, estimated);
         state.out += 1;
         self.shared.in_doubt.fetch_add(1, Ordering::AcqRel);
@@ -333,51 +348,21 @@ impl Dispatcher {
             }
             show(shown, lane);
         }
-        let target = match lane.targets.iter().find(|(path, _)| *path == job.route.path) {
-            Some((_, target)) => Ok(target.clone()),
-            None => lane.endpoint.target(&job.route.path).inspect(|target| {
-                lane.targets.push((job.route.path.clone(), target.clone()));
-            }),
-        };
-        let this = self.clone();
+        let (this, endpoint, out) = (self.clone(), lane.endpoint.clone(), self.watch.enter());
         tokio::task::spawn_local(async move {
             let guard = PanicGuard(this.shared.clone());
-            let (attempt, hints) = match target {
-                Ok(target) => this.attempt(index, &mut job, target).await,
-                Err(words) => (Attempt::failed(Failure::new(Kind::BadRequest, words)), Hints::default()),
+            let (mut attempt, hints) = match &job.stream {
+                None => attempt::whole(&endpoint, &job, &target, &out).await,
+                Some(feed) => Box::pin(attempt::streamed(&endpoint, &job, &target, &out, feed)).await,
             };
+            drop(out);
+            if let Err(failure) = &mut attempt.result {
+                failure.detail = this.scrub(index, std::mem::take(&mut failure.detail));
+            }
             this.ended(index, job, attempt, hints, Times { now: Instant::now(), started: now }, most, estimated);
             this.pump(index);
             drop(guard);
         });
-    }
-
-    /// One try of one request.
-    async fn attempt(&self, index: usize, job: &mut Job, target: Uri) -> (Attempt, Hints) {
-        let endpoint = self.endpoint(index);
-        let feed = job.stream.clone();
-        let cut = self.cut.notified();
-        if self.is_cut.get() {
-            return (Attempt::failed(Failure::new(Kind::Cancelled, CUT)), Hints::default());
-        }
-        let work = async {
-            let (mut attempt, hints) = match &feed {
-                None => whole(&endpoint, job, target).await,
-                Some(feed) => Box::pin(streamed(&endpoint, job, target, feed)).await,
-            };
-            if let Err(failure) = &mut attempt.result {
-                failure.detail = self.scrub(index, std::mem::take(&mut failure.detail));
-            }
-            (attempt, hints)
-        };
-        tokio::select! {
-            done = work => done,
-            () = cut => (Attempt::failed(Failure::new(Kind::Cancelled, CUT)), Hints::default()),
-        }
-    }
-
-    fn endpoint(&self, index: usize) -> Rc<Endpoint> {
-        self.state.borrow().lanes[index].endpoint.clone()
     }
 
     /// No secret ever enters a record.
@@ -390,7 +375,7 @@ impl Dispatcher {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn ended(&self, index: usize, mut job: Job, attempt: Attempt, hints: Hints, times: Times, most: Spent, estimated: u64) {
+    fn ended(&self, index: usize, mut job: Box<Job>, attempt: Attempt, hints: Hints, times: Times, most: Spent, estimated: u64) {
         let Times { now, started } = times;
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
@@ -445,7 +430,7 @@ impl Dispatcher {
             show(shown, lane);
         }
         let failure = match attempt.result {
-            Ok(reply) => return self.close(state, job, Ok(reply), attempt.raw, attempt.partial),
+            Ok(reply) => return self.close(state, *job, Ok(reply), attempt.raw, attempt.partial),
             Err(failure) => failure,
         };
         let retry = self.may_retry(lane, &job, &failure, attempt.shown, now);
@@ -459,7 +444,7 @@ impl Dispatcher {
         let movable = elsewhere && lane.governor.broken() && !attempt.shown && !self.draining.get();
         let fallback = lane.fallback.filter(|_| movable);
         if !retry && fallback.is_none() {
-            return self.close(state, job, Err(failure), Bytes::new(), attempt.partial);
+            return self.close(state, *job, Err(failure), Bytes::new(), attempt.partial);
         }
         *lock(&self.shared.metrics).retried.entry(failure.kind).or_default() += 1;
         self.shared.in_doubt.fetch_sub(1, Ordering::AcqRel);
@@ -474,12 +459,12 @@ impl Dispatcher {
     }
 
     /// Give a job to the lane that its own falls back to.
-    fn divert(&self, state: &mut State, mut job: Job, to: usize) {
+    fn divert(&self, state: &mut State, mut job: Box<Job>, to: usize) {
         let from = job.lane;
         match shape::with_model(&job.body, &state.lanes[to].config.model) {
             Ok(body) => job.body = body.into(),
             // It was read before, so it can be read again; but nothing is lost if not.
-            Err(words) => return self.close_unsent(state, job, Failure::new(Kind::BadRequest, words)),
+            Err(words) => return self.close_unsent(state, *job, Failure::new(Kind::BadRequest, words)),
         }
         job.lane = to;
         job.flags |= flag::FALLBACK;
@@ -558,8 +543,6 @@ impl Drop for PanicGuard {
     }
 }
 
-const CUT: &str = "the run was cancelled before this was answered";
-
 enum Step {
     /// The most that it can cost, and the tokens it probably takes.
     Send(Spent, u64),
@@ -571,20 +554,6 @@ enum Step {
 struct Times {
     now: Instant,
     started: Instant,
-}
-
-struct Attempt {
-    result: Result<Reply, Failure>,
-    raw: Bytes,
-    /// Some of the answer was shown already: not tried again.
-    shown: bool,
-    partial: String,
-}
-
-impl Attempt {
-    fn failed(failure: Failure) -> Self {
-        Attempt { result: Err(failure), raw: Bytes::new(), shown: false, partial: String::new() }
-    }
 }
 
 fn cost(lane: &LaneConfig, requests: u64, input: u64, output: u64) -> Spent {
@@ -599,97 +568,9 @@ fn show(shown: &mut crate::metrics::LaneMetrics, lane: &Lane) {
     shown.queued = lane.queue.len() + lane.retries.len();
 }
 
-async fn whole(endpoint: &Endpoint, job: &Job, target: Uri) -> (Attempt, Hints) {
-    let head = match endpoint.send(target, job.body.clone()).await {
-        Ok(head) => head,
-        Err(failure) => return (Attempt::failed(failure), Hints::default()),
-    };
-    let (status, hints) = (head.status, head.hints);
-    let body = match endpoint.read(head).await {
-        Ok(body) => body,
-        Err(failure) => return (Attempt::failed(failure), hints),
-    };
-    (understand(job.route.api, status, body, job.body.len()), hints)
-}
-
-fn understand(api: Api, status: u16, body: Bytes, sent: usize) -> Attempt {
-    if status != 200 {
-        return Attempt::failed(crate::reply::refuse(status, &body));
-    }
-    match crate::reply::read(api, &body, sent) {
-        Ok(reply) => Attempt { result: Ok(reply), raw: body, shown: false, partial: String::new() },
-        Err(failure) => Attempt::failed(failure),
-    }
-}
-
-async fn streamed(endpoint: &Endpoint, job: &Job, target: Uri, feed: &crate::stream::Feed) -> (Attempt, Hints) {
-    let body = match shape::streaming(&job.body) {
-        Ok(body) => Bytes::from(body),
-        Err(words) => return (Attempt::failed(Failure::new(Kind::BadRequest, words)), Hints::default()),
-    };
-    let mut collector = Collector::default();
-    let cancelled = |partial: &str| Attempt {
-        result: Err(Failure::new(Kind::Cancelled, "cancelled by its reader")),
-        raw: Bytes::new(),
-        shown: true,
-        partial: partial.to_string(),
-    };
-    let mut head = tokio::select! {
-        head = endpoint.send(target, body) => match head {
-            Ok(head) => head,
-            Err(failure) => return (Attempt::failed(failure), Hints::default()),
-        },
-        () = feed.cancel() => return (cancelled(""), Hints::default()),
-    };
-    let hints = head.hints;
-    if head.status != 200 || head.json {
-        // An error, or a server that does not stream.
-        let status = head.status;
-        let attempt = match endpoint.read(head).await {
-            Ok(body) => understand(job.route.api, status, body, job.body.len()),
-            Err(failure) => Attempt::failed(failure),
-        };
-        if let Ok(reply) = &attempt.result {
-            feed.text(reply.text.clone());
-        }
-        return (attempt, hints);
-    }
-    let broken = |failure: Failure, partial: &str| Attempt {
-        result: Err(failure),
-        raw: Bytes::new(),
-        shown: !partial.is_empty(),
-        partial: partial.to_string(),
-    };
-    loop {
-        let chunk = tokio::select! {
-            chunk = endpoint.chunk(&mut head) => chunk,
-            // Dropping the head closes the connection.
-            () = feed.cancel() => return (cancelled(collector.partial()), hints),
-        };
-        match chunk {
-            Ok(Some(bytes)) => {
-                if let Err(failure) = collector.push(&bytes, feed) {
-                    return (broken(failure, collector.partial()), hints);
-                }
-            }
-            Ok(None) => break,
-            Err(failure) => return (broken(failure, collector.partial()), hints),
-        }
-    }
-    endpoint.keep(head);
-    match collector.finish(feed) {
-        Ok(body) => {
-            let mut attempt = understand(Api::Chat, 200, body.into(), job.body.len());
-            attempt.shown = attempt.result.is_err();
-            (attempt, hints)
-        }
-        Err((failure, partial)) => (broken(failure, &partial), hints),
-    }
-}
-
 /// The thread's body: a runtime of its own, made here and not before a fork.
 pub fn run(dispatcher: impl FnOnce() -> Result<Dispatcher, String>, ready: impl FnOnce(Result<(), String>)) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()) {
         Ok(runtime) => runtime,
         Err(error) => return ready(Err(format!("the engine's runtime does not start: {error}"))),
     };
@@ -698,10 +579,8 @@ pub fn run(dispatcher: impl FnOnce() -> Result<Dispatcher, String>, ready: impl 
         Err(words) => return ready(Err(words)),
     };
     ready(Ok(()));
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, dispatcher.run());
-    // Tasks that are out end with the set: their connections close.
-    drop(local);
+    runtime.block_on(dispatcher.run());
+    // Tasks that are out end with the runtime: their connections close.
     runtime.shutdown_timeout(Duration::from_millis(100));
 }
 

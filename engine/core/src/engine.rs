@@ -5,7 +5,7 @@ use crate::config::{Ceilings, Config};
 use crate::dispatcher::{self, Dispatcher};
 use crate::http;
 use crate::record::{flag, Api, Failure, Job, Kind, Outcome, Spent};
-use crate::shape::{self, Shape};
+use crate::shape::{self, Prefix, Shape};
 use crate::shared::{lock, Shared};
 use crate::store::{self, Records};
 use crate::stream::{self, Stream};
@@ -13,6 +13,7 @@ use crate::writer::{Order, Writer};
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 use serde_json::Value;
+use std::collections::VecDeque;
 use std::io::BufRead;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
@@ -66,6 +67,9 @@ impl Lookup {
         Ok(None)
     }
 }
+
+/// An outcome that is there already; how its reply is read, and how long its request was.
+type Known = (Outcome, Api, usize);
 
 /// A request that is offered: filled by a shape, or a body of its own.
 struct Offer {
@@ -142,6 +146,11 @@ impl Engine {
         self.config.position(name).ok_or_else(|| format!("there is no lane {name:?}"))
     }
 
+    /// What stands before every body that goes to this path of a lane, in keys.
+    fn prefix(&self, lane: usize, path: &str) -> Prefix {
+        Prefix::new(&self.config.owner, self.config.lanes[lane].place(), path)
+    }
+
     pub fn lane_name(&self, index: usize) -> &str {
         &self.config.lanes[index].name
     }
@@ -205,8 +214,9 @@ impl Engine {
             return Err(format!("{} requests, {} bodies and {} salts came", ids.len(), bodies.len(), salts.len()));
         }
         let route = dispatcher::route(path);
+        let prefix = self.prefix(index, path);
         self.offer(index, ids.len(), timeout, |n| {
-            let filled = shape::whole(&self.config.owner, &self.config.lanes[index], path, bodies[n], salts[n]);
+            let filled = shape::whole(&prefix, &self.config.lanes[index], bodies[n], salts[n]);
             Offer { id: ids[n], lane: index, route: route.clone(), filled, salt: salts[n] }
         })
     }
@@ -231,11 +241,11 @@ impl Engine {
             if room == 0 {
                 break;
             }
-            let mut jobs = Vec::with_capacity(room);
+            let mut jobs = VecDeque::with_capacity(room);
             let mut answered = Vec::new();
             for n in taken..taken + room {
                 match self.ready(make(n))? {
-                    Ok(job) => jobs.push(job),
+                    Ok(job) => jobs.push_back(job),
                     Err(outcome) => answered.push(outcome),
                 }
             }
@@ -252,7 +262,7 @@ impl Engine {
     }
 
     /// A job that must be sent, or an outcome that is there already.
-    fn ready(&self, offer: Offer) -> Result<Result<Job, (Outcome, Api, usize)>, String> {
+    fn ready(&self, offer: Offer) -> Result<Result<Box<Job>, Known>, String> {
         let Offer { id, lane, route, filled, salt } = offer;
         let (body, key, bound) = match filled {
             Ok(filled) => filled,
@@ -269,7 +279,7 @@ impl Engine {
         Ok(Ok(job))
     }
 
-    fn answer(&self, answered: Vec<(Outcome, Api, usize)>) -> Result<(), String> {
+    fn answer(&self, answered: Vec<Known>) -> Result<(), String> {
         let (resumed, others): (Vec<_>, Vec<_>) = answered.into_iter().partition(|(outcome, _, _)| outcome.flags & flag::RESUMED != 0);
         if !resumed.is_empty() {
             lock(&self.shared.metrics).resumed += resumed.len() as u64;
@@ -297,7 +307,7 @@ impl Engine {
         let (engine, path, file) = (Arc::downgrade(self), path.to_string(), file.to_string());
         let shared = self.shared.clone();
         let feeder = spawn("wordmill-source", &self.shared, move || {
-            let mut source = JsonLines { reader: std::io::BufReader::with_capacity(1 << 20, opened), number: 0, file };
+            let mut source = JsonLines { reader: std::io::BufReader::with_capacity(1 << 16, opened), number: 0, file };
             loop {
                 let lines = match source.next(LINES) {
                     Ok(lines) => lines,
@@ -321,11 +331,12 @@ impl Engine {
 
     fn feed(&self, lane: usize, path: &str, lines: &[(u64, Vec<u8>)]) -> Result<(), String> {
         let route = dispatcher::route(path);
+        let prefix = self.prefix(lane, path);
         let mut fed = 0;
         while fed < lines.len() && !lock(&self.shared.orders).close {
             fed += self.offer(lane, lines.len() - fed, Duration::from_millis(100), |n| {
                 let (id, line) = &lines[fed + n];
-                let filled = shape::line(&self.config.owner, &self.config.lanes[lane], path, line);
+                let filled = shape::line(&prefix, &self.config.lanes[lane], line);
                 Offer { id: *id, lane, route: route.clone(), filled, salt: 0 }
             })?;
         }
@@ -361,11 +372,11 @@ impl Engine {
     pub fn stream(&self, lane: &str, path: &str, body: &[u8], salt: u64) -> Result<Stream, String> {
         self.check()?;
         let index = self.lane(lane)?;
-        let (body, key, bound) = shape::whole(&self.config.owner, &self.config.lanes[index], path, body, salt)?;
+        let (body, key, bound) = shape::whole(&self.prefix(index, path), &self.config.lanes[index], body, salt)?;
         let (feed, stream) = stream::pair();
         let mut job = job(0, key, index, dispatcher::route(path), body, bound);
         job.stream = Some(feed);
-        self.shared.inboxes[index].put(vec![job]);
+        self.shared.inboxes[index].put([job].into());
         self.shared.wake.notify_one();
         Ok(stream)
     }
@@ -449,8 +460,8 @@ impl Drop for Engine {
     }
 }
 
-fn job(id: u64, key: crate::json::Key, lane: usize, route: Arc<crate::record::Route>, body: Vec<u8>, bound: u64) -> Job {
-    Job {
+fn job(id: u64, key: crate::json::Key, lane: usize, route: Arc<crate::record::Route>, body: Vec<u8>, bound: u64) -> Box<Job> {
+    Box::new(Job {
         id,
         key,
         lane,
@@ -466,7 +477,7 @@ fn job(id: u64, key: crate::json::Key, lane: usize, route: Arc<crate::record::Ro
         spent: Spent::default(),
         last: None,
         stream: None,
-    }
+    })
 }
 
 /// A named thread whose panic becomes a fault with words.

@@ -6,6 +6,7 @@
 use crate::config::{seconds, LaneConfig};
 use crate::record::{Failure, Kind};
 use crate::retry;
+use crate::watch::{End, Out};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -22,7 +23,7 @@ use std::future::{poll_fn, Future};
 use std::pin::{pin, Pin};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 use tower_service::Service;
 
 /// A connection and the future that moves its bytes.
@@ -32,28 +33,28 @@ use tower_service::Service;
 /// closed it is seen at the next use.
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    driver: Option<Pin<Box<dyn Future<Output = hyper::Result<()>>>>>,
+    driver: Option<Driver>,
 }
 
-impl Connection {
-    /// Do `work` on this connection.
-    async fn drive<T>(driver: &mut Option<Pin<Box<dyn Future<Output = hyper::Result<()>>>>>, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        poll_fn(|context| {
-            // Twice: the first look may only have told the driver what is wanted of it.
-            for _ in 0..2 {
-                if driver.as_mut().is_some_and(|driver| driver.as_mut().poll(context).is_ready()) {
-                    // Closed. A fault is seen by the work.
-                    *driver = None;
-                }
-                if let Poll::Ready(done) = work.as_mut().poll(context) {
-                    return Poll::Ready(done);
-                }
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>>>>;
+
+/// Do `work` on a connection, until it is done or must end.
+async fn drive<T>(driver: &mut Option<Driver>, out: &Out, work: impl Future<Output = T>) -> Result<T, End> {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        // Twice: the first look may only have told the driver what is wanted of it.
+        for _ in 0..2 {
+            if driver.as_mut().is_some_and(|driver| driver.as_mut().poll(context).is_ready()) {
+                // Closed. A fault is seen by the work.
+                *driver = None;
             }
-            Poll::Pending
-        })
-        .await
-    }
+            if let Poll::Ready(done) = work.as_mut().poll(context) {
+                return Poll::Ready(Ok(done));
+            }
+        }
+        out.poll(context).map(Err)
+    })
+    .await
 }
 
 /// Connections idle longer than this are not trusted: servers close theirs after 5 s and more.
@@ -88,7 +89,6 @@ pub struct Head {
     pub hints: Hints,
     body: Incoming,
     connection: Connection,
-    deadline: Instant,
 }
 
 /// What the headers say about limits.
@@ -173,71 +173,80 @@ impl Endpoint {
     }
 
     /// Send, and wait for the head of the response.
-    pub async fn send(&self, target: Uri, body: Bytes) -> Result<Head, Failure> {
-        let deadline = Instant::now() + self.total;
+    pub async fn send(&self, target: &Uri, body: Bytes, out: &Out) -> Result<Head, Failure> {
+        let start = Instant::now();
+        let wait = self.first_byte.min(self.total);
+        out.until(start + wait);
+        let ended = |end| match end {
+            End::Late => Failure::new(Kind::Timeout, format!("no answer within {} s", wait.as_secs_f64())),
+            End::Cut => cut(),
+        };
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = hyper::Method::POST;
-        *request.uri_mut() = target;
+        *request.uri_mut() = target.clone();
         *request.headers_mut() = self.headers.clone();
-        let answered = async {
-            loop {
-                let (mut connection, fresh) = match self.reuse().await {
-                    Some(connection) => (connection, false),
-                    // Boxed: rare, and large where every request would carry it.
-                    None => (Box::pin(self.open()).await?, true),
-                };
-                let Connection { sender, driver } = &mut connection;
-                match Connection::drive(driver, sender.try_send_request(request)).await {
-                    Ok(response) => return Ok((response, connection)),
-                    Err(mut error) => match error.take_message() {
-                        // Closed before anything was sent: nothing happened, so another connection.
-                        Some(unsent) if !fresh => request = unsent,
-                        _ => return Err(Failure::new(Kind::Dropped, words("the connection broke", error.error()))),
-                    },
+        loop {
+            let (mut connection, fresh) = match self.reuse(out).await.map_err(ended)? {
+                Some(connection) => (connection, false),
+                // Boxed: rare, and large where every request would carry it.
+                None => (drive(&mut None, out, Box::pin(self.open())).await.map_err(ended)??, true),
+            };
+            let Connection { sender, driver } = &mut connection;
+            match drive(driver, out, sender.try_send_request(request)).await.map_err(ended)? {
+                Ok(response) => {
+                    out.until(start + self.total);
+                    return Ok(Head {
+                        status: response.status().as_u16(),
+                        json: is_json(&response),
+                        hints: hints(response.headers()),
+                        body: response.into_body(),
+                        connection,
+                    });
                 }
+                Err(mut error) => match error.take_message() {
+                    // Closed before anything was sent: nothing happened, so another connection.
+                    Some(unsent) if !fresh => request = unsent,
+                    _ => return Err(Failure::new(Kind::Dropped, words("the connection broke", error.error()))),
+                },
             }
-        };
-        let wait = self.first_byte.min(self.total);
-        let (response, connection) = timeout(wait, answered)
-            .await
-            .map_err(|_| Failure::new(Kind::Timeout, format!("no answer within {} s", wait.as_secs_f64())))??;
-        Ok(Head {
-            status: response.status().as_u16(),
-            json: is_json(&response),
-            hints: hints(response.headers()),
-            body: response.into_body(),
-            connection,
-            deadline,
-        })
+        }
     }
 
     /// The whole body; the connection goes back to the pool.
-    pub async fn read(&self, mut head: Head) -> Result<Bytes, Failure> {
-        let deadline = tokio::time::Instant::from_std(head.deadline);
-        let whole = timeout_at(deadline, async {
-            let Some(first) = self.chunk_now(&mut head).await? else { return Ok(Bytes::new()) };
-            let Some(second) = self.chunk_now(&mut head).await? else { return self.fits(first) };
-            let mut all = BytesMut::with_capacity(first.len() + second.len());
-            all.extend_from_slice(&first);
-            all.extend_from_slice(&second);
-            while let Some(more) = self.chunk_now(&mut head).await? {
-                if all.len() + more.len() > self.max_reply {
-                    return Err(self.too_large());
-                }
-                all.extend_from_slice(&more);
-            }
-            self.fits(all.freeze())
-        })
-        .await
-        .map_err(|_| self.overdue())??;
+    pub async fn read(&self, mut head: Head, out: &Out) -> Result<Bytes, Failure> {
+        let whole = self.whole(&mut head, out).await?;
         self.keep(head);
         Ok(whole)
     }
 
+    async fn whole(&self, head: &mut Head, out: &Out) -> Result<Bytes, Failure> {
+        let Some(first) = self.chunk(head, out).await? else { return Ok(Bytes::new()) };
+        let Some(second) = self.chunk(head, out).await? else { return self.fits(first) };
+        let mut all = BytesMut::with_capacity(first.len() + second.len());
+        all.extend_from_slice(&first);
+        all.extend_from_slice(&second);
+        while let Some(more) = self.chunk(head, out).await? {
+            if all.len() + more.len() > self.max_reply {
+                return Err(self.too_large());
+            }
+            all.extend_from_slice(&more);
+        }
+        self.fits(all.freeze())
+    }
+
     /// The next piece of the body, None at its end.
-    pub async fn chunk(&self, head: &mut Head) -> Result<Option<Bytes>, Failure> {
-        let deadline = tokio::time::Instant::from_std(head.deadline);
-        timeout_at(deadline, self.chunk_now(head)).await.map_err(|_| self.overdue())?
+    pub async fn chunk(&self, head: &mut Head, out: &Out) -> Result<Option<Bytes>, Failure> {
+        let ended = |end| match end {
+            End::Late => Failure::new(Kind::Timeout, format!("the answer was not whole within {} s", self.total.as_secs_f64())),
+            End::Cut => cut(),
+        };
+        while let Some(frame) = drive(&mut head.connection.driver, out, head.body.frame()).await.map_err(ended)? {
+            let frame = frame.map_err(|error| Failure::new(Kind::Cut, words("the answer ended early", &error)))?;
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
     }
 
     /// The body was read to its end: the connection may carry another request.
@@ -245,16 +254,6 @@ impl Endpoint {
         if head.connection.driver.is_some() {
             self.idle.borrow_mut().push((head.connection, Instant::now()));
         }
-    }
-
-    async fn chunk_now(&self, head: &mut Head) -> Result<Option<Bytes>, Failure> {
-        while let Some(frame) = Connection::drive(&mut head.connection.driver, head.body.frame()).await {
-            let frame = frame.map_err(|error| Failure::new(Kind::Cut, words("the answer ended early", &error)))?;
-            if let Ok(data) = frame.into_data() {
-                return Ok(Some(data));
-            }
-        }
-        Ok(None)
     }
 
     fn fits(&self, body: Bytes) -> Result<Bytes, Failure> {
@@ -268,22 +267,18 @@ impl Endpoint {
         Failure::new(Kind::TooLarge, format!("the reply is larger than {} bytes (setting max_reply_bytes)", self.max_reply))
     }
 
-    fn overdue(&self) -> Failure {
-        Failure::new(Kind::Timeout, format!("the answer was not whole within {} s", self.total.as_secs_f64()))
-    }
-
     /// A connection that is idle, once it says that it can take a request.
-    async fn reuse(&self) -> Option<Connection> {
+    async fn reuse(&self, out: &Out) -> Result<Option<Connection>, End> {
         loop {
             // The last one used first; those below it were idle for longer.
-            let (mut connection, since) = self.idle.borrow_mut().pop()?;
+            let Some((mut connection, since)) = self.idle.borrow_mut().pop() else { return Ok(None) };
             if since.elapsed() > IDLE {
                 self.idle.borrow_mut().clear();
-                return None;
+                return Ok(None);
             }
             let Connection { sender, driver } = &mut connection;
-            if Connection::drive(driver, sender.ready()).await.is_ok() {
-                return Some(connection);
+            if drive(driver, out, sender.ready()).await?.is_ok() {
+                return Ok(Some(connection));
             }
         }
     }
@@ -353,6 +348,11 @@ fn hints(headers: &HeaderMap) -> Hints {
             .filter_map(|(_, reset)| retry::reset(text(reset)?))
             .max();
     Hints { retry_after: retry::retry_after(text("retry-after-ms"), text("retry-after"), SystemTime::now()), exhausted }
+}
+
+/// Why a request has no reply when all that is out was cut.
+fn cut() -> Failure {
+    Failure::new(Kind::Cancelled, "the run was cancelled before this was answered")
 }
 
 /// An error with its causes, once each.

@@ -9,6 +9,7 @@
 //! A source is pulled only as fast as its lane can send, and a record is reported only when it is
 //! durable. So memory is bounded, and a crash repeats at most what was out.
 
+mod attempt;
 pub mod budget;
 pub mod cache;
 pub mod config;
@@ -25,6 +26,7 @@ pub mod shape;
 mod shared;
 mod store;
 pub mod stream;
+mod watch;
 mod writer;
 
 pub use engine::Engine;

@@ -21,7 +21,7 @@ pub struct Shape {
     pub slots: usize,
     sends_seed: bool,
     pub bound: u64,
-    hasher: blake3::Hasher,
+    prefix: Prefix,
 }
 
 #[derive(Debug)]
@@ -32,19 +32,31 @@ enum Piece {
 }
 
 /// What stands before the body in every key: who asks, and where.
-pub fn key_prefix(owner: &str, place: &str, path: &str) -> blake3::Hasher {
-    let mut hasher = blake3::Hasher::new();
-    for part in [owner, place, path] {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part.as_bytes());
+#[derive(Clone)]
+pub struct Prefix(ring::digest::Context);
+
+impl std::fmt::Debug for Prefix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Prefix")
     }
-    hasher
 }
 
-fn finish_key(mut hasher: blake3::Hasher, salt: u64, body: &[u8]) -> Key {
-    hasher.update(&salt.to_le_bytes());
-    hasher.update(body);
-    json::shorten(hasher.finalize())
+impl Prefix {
+    pub fn new(owner: &str, place: &str, path: &str) -> Self {
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        for part in [owner, place, path] {
+            context.update(&(part.len() as u64).to_le_bytes());
+            context.update(part.as_bytes());
+        }
+        Prefix(context)
+    }
+
+    fn key(&self, salt: u64, body: &[u8]) -> Key {
+        let mut context = self.0.clone();
+        context.update(&salt.to_le_bytes());
+        context.update(body);
+        json::shorten(context.finish())
+    }
 }
 
 /// Fields that change how an answer travels and not what it says.
@@ -72,7 +84,7 @@ impl Shape {
             pieces,
             sends_seed,
             bound,
-            hasher: key_prefix(owner, lane.place(), path),
+            prefix: Prefix::new(owner, lane.place(), path),
         })
     }
 
@@ -88,27 +100,27 @@ impl Shape {
             }
         }
         let salt = if self.sends_seed { 0 } else { salt };
-        let key = finish_key(self.hasher.clone(), salt, &body);
+        let key = self.prefix.key(salt, &body);
         (body, key)
     }
 }
 
 /// A whole body that came from outside: canonical form, key, bound.
-pub fn whole(owner: &str, lane: &LaneConfig, path: &str, body: &[u8], salt: u64) -> Result<(Vec<u8>, Key, u64), String> {
+pub fn whole(prefix: &Prefix, lane: &LaneConfig, body: &[u8], salt: u64) -> Result<(Vec<u8>, Key, u64), String> {
     let fields: Fields = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    filled(owner, lane, path, fields, salt)
+    filled(prefix, lane, fields, salt)
 }
 
 /// A line of a JSONL file: a body, or an object of OpenAI's batch form with the body under `body`.
-pub fn line(owner: &str, lane: &LaneConfig, path: &str, line: &[u8]) -> Result<(Vec<u8>, Key, u64), String> {
+pub fn line(prefix: &Prefix, lane: &LaneConfig, line: &[u8]) -> Result<(Vec<u8>, Key, u64), String> {
     let fields: Fields = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     match fields.get("body") {
-        Some(body) => whole(owner, lane, path, body.get().as_bytes(), 0),
-        None => filled(owner, lane, path, fields, 0),
+        Some(body) => whole(prefix, lane, body.get().as_bytes(), 0),
+        None => filled(prefix, lane, fields, 0),
     }
 }
 
-fn filled(owner: &str, lane: &LaneConfig, path: &str, fields: Fields, salt: u64) -> Result<(Vec<u8>, Key, u64), String> {
+fn filled(prefix: &Prefix, lane: &LaneConfig, fields: Fields, salt: u64) -> Result<(Vec<u8>, Key, u64), String> {
     let number = |name: &str| fields.get(name).and_then(|value| value.get().parse().ok());
     let bound = bound_of(number, lane.context);
     let seed = fields.get("seed").map(RawValue::get);
@@ -139,7 +151,7 @@ fn filled(owner: &str, lane: &LaneConfig, path: &str, fields: Fields, salt: u64)
         }
     }
     text.push(b'}');
-    let key = finish_key(key_prefix(owner, lane.place(), path), if sends_seed { 0 } else { salt }, &text);
+    let key = prefix.key(if sends_seed { 0 } else { salt }, &text);
     Ok((text, key, bound))
 }
 

@@ -23,7 +23,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[derive(Default)]
 struct Waiting {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Box<Job>>,
     bytes: usize,
 }
 
@@ -47,14 +47,14 @@ impl Inbox {
         }
     }
 
-    pub fn put(&self, jobs: Vec<Job>) {
+    pub fn put(&self, mut jobs: VecDeque<Box<Job>>) {
         let mut waiting = lock(&self.waiting);
         waiting.bytes += jobs.iter().map(|job| job.body.len()).sum::<usize>();
-        waiting.jobs.extend(jobs);
+        waiting.jobs.append(&mut jobs);
     }
 
     /// Up to `most` jobs.
-    pub fn take(&self, most: usize, into: &mut VecDeque<Job>) {
+    pub fn take(&self, most: usize, into: &mut VecDeque<Box<Job>>) {
         let mut waiting = lock(&self.waiting);
         let count = waiting.jobs.len().min(most);
         if count == 0 {
