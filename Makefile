@@ -15,7 +15,7 @@ install: .venv/.installed ## make .venv, install the locked dependencies, build 
 	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.89 or newer (https://rustup.rs)." >&2; exit 1; }
 	@test -x $(BIN)/python || { python=$$(scripts/find-python) || { echo "Python 3.11 or newer with venv is missing." >&2; exit 1; }; "$$python" -m venv .venv; }
 	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(UV) sync --locked --quiet
+	$(UV) sync --locked --all-extras --quiet
 	@touch $@
 
 demo: install ## the main job: 200 ethical scenarios with 3 actions each, on the rehearsal model

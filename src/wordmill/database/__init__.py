@@ -1,9 +1,8 @@
-"""The tables of people's things: models, runs, jobs, settings. SQLite here, PostgreSQL when scaled.
+"""The tables of people's things: SQLite here, PostgreSQL when scaled.
 
-SQLAlchemy Core, no sessions: callers run small transactions with `begin` and `read`. The shape of
-the tables belongs to `migrations`; the definitions here say the same for queries, and a test
-compares the two. Opening is fast: one SELECT tells whether the schema is ours, and Alembic is
-imported only when it is not.
+SQLAlchemy Core, no sessions: callers run small transactions with `begin` and `read`. The tables
+are in `tables`, their migrations in `migrations`. Opening is fast: one SELECT tells whether the
+schema is ours, and Alembic is imported only when it is not.
 
 What goes wrong with the file or the server is raised as StorageError, in a sentence. The records
 of a run (replies, finished rows) are the engine's and live elsewhere.
@@ -11,141 +10,88 @@ of a run (replies, finished rows) are the engine's and live elsewhere.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import (
-    JSON,
-    Boolean,
-    Column,
-    DateTime,
-    Dialect,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    create_engine,
-    event,
-    text,
-)
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
-from sqlalchemy.types import TypeDecorator
 
+from wordmill.database.tables import (
+    LOCAL,
+    Instant,
+    api_keys,
+    attachments,
+    audit,
+    codes,
+    conversations,
+    feedback,
+    folders,
+    identities,
+    jobs,
+    ledger,
+    messages,
+    metadata,
+    models,
+    new_id,
+    now,
+    people,
+    person_models,
+    preferences,
+    provider_keys,
+    quotas,
+    runs,
+    sessions,
+    settings,
+    shares,
+    throttles,
+    tool_servers,
+)
 from wordmill.errors import ConfigError, StorageError
 from wordmill.settings import Settings, sqlite_url
 
-HEAD = "0002"
-"""The newest migration; a test holds it to be."""
+__all__ = [
+    "BUSY_MILLISECONDS",
+    "HEAD",
+    "LOCAL",
+    "Database",
+    "Instant",
+    "api_keys",
+    "attachments",
+    "audit",
+    "codes",
+    "conversations",
+    "feedback",
+    "folders",
+    "identities",
+    "jobs",
+    "ledger",
+    "messages",
+    "metadata",
+    "models",
+    "new_id",
+    "now",
+    "open_database",
+    "people",
+    "person_models",
+    "preferences",
+    "provider_keys",
+    "quotas",
+    "revision",
+    "runs",
+    "sessions",
+    "settings",
+    "shares",
+    "throttles",
+    "tool_servers",
+]
 
-LOCAL = "local"
-"""The person at the command line, until there are accounts."""
+HEAD = "0003"
+"""The newest migration; a test holds it to be."""
 
 BUSY_MILLISECONDS = 10_000
 """How long one waits for another's transaction."""
-
-
-class Instant(TypeDecorator[datetime]):
-    """A point in time, always with its zone: SQLite forgets zones, so it keeps UTC."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """As UTC. Raises ValueError for a time without a zone."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"{value!r} has no time zone")
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """With UTC as its zone where the database gave none."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-metadata = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-    }
-)
-
-models = Table(
-    "models",
-    metadata,
-    Column("name", String(200), primary_key=True),
-    Column("owner", String(200), nullable=False),
-    Column("provider", String(100), nullable=False),
-    Column("base_url", String(2000), nullable=False),
-    Column("model", String(500), nullable=False),
-    Column("key_env", String(200)),
-    Column("headers", JSON, nullable=False),
-    Column("concurrency", Integer),
-    Column("rpm", Integer),
-    Column("tpm", Integer),
-    Column("price_in", Float, nullable=False),
-    Column("price_out", Float, nullable=False),
-    Column("context", Integer),
-    Column("fallback", String(200)),
-    Column("without", JSON, nullable=False),
-    Column("created", Instant, nullable=False),
-)
-
-runs = Table(
-    "runs",
-    metadata,
-    Column("id", String(64), primary_key=True),
-    Column("name", String(200), nullable=False),
-    Column("owner", String(200), nullable=False),
-    Column("recipe", String(200), nullable=False),
-    Column("digest", String(64), nullable=False),
-    Column("folder", String(4000), nullable=False),
-    Column("rows", Integer, nullable=False),
-    Column("state", String(32), nullable=False),
-    Column("counts", JSON, nullable=False),
-    Column("cancel_requested", Boolean, nullable=False),
-    Column("host", String(255)),
-    Column("pid", Integer),
-    Column("fence", Integer, nullable=False),
-    Column("created", Instant, nullable=False),
-    Column("started", Instant),
-    Column("heartbeat", Instant),
-    Column("ended", Instant),
-    Index(None, "owner", "created"),
-)
-
-jobs = Table(
-    "jobs",
-    metadata,
-    Column("id", String(64), primary_key=True),
-    Column("kind", String(100), nullable=False),
-    Column("owner", String(200), nullable=False),
-    Column("state", String(32), nullable=False),
-    Column("lease_until", Instant),
-    Column("fence", Integer, nullable=False),
-    Column("payload", JSON, nullable=False),
-    Column("progress", JSON, nullable=False),
-    Column("created", Instant, nullable=False),
-    Column("updated", Instant, nullable=False),
-    Index(None, "state", "lease_until"),
-)
-
-settings = Table(
-    "settings",
-    metadata,
-    Column("name", String(100), primary_key=True),
-    Column("value", String(10_000), nullable=False),
-    Column("updated", Instant, nullable=False),
-)
 
 
 class Database:
