@@ -12,7 +12,12 @@ PACKAGE = Path(__file__).parent.parent / "src" / "wordmill"
 # Each layer may import from those below it, and from itself where that is said.
 LAYERS: list[tuple[set[str], bool]] = [
     ({"cli", "channels"}, True),
+    ({"commands"}, True),
+    ({"chat"}, True),
     ({"runs", "recipes", "datasets"}, True),
+    ({"completions", "jobs"}, True),
+    ({"queues"}, True),
+    ({"accounts"}, True),
     ({"models"}, True),
     ({"providers"}, True),
     ({"columns"}, True),

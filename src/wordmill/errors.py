@@ -8,6 +8,15 @@
     ├── RecipeError            a recipe cannot be read; carries file, line and column
     │   └── RecipeErrors       several faults of one recipe; carries each
     ├── RunError               a run cannot start, go on or be found
+    ├── AccessError            somebody may not do this, or not now
+    │   ├── Unauthenticated    nobody is signed in, or the key or session is no longer good
+    │   ├── Forbidden          signed in, but without the right
+    │   ├── NotFound           nothing of that name is this person's: also somebody else's things
+    │   ├── TooMany            too many tries; carries the seconds to wait
+    │   └── QuotaReached       the person's quota is used up; carries when it opens again
+    ├── Conflict               it has changed meanwhile, or is there already
+    ├── InvalidInput           what somebody sent is not as it must be; carries the field
+    ├── ModelFailed            a model gave no answer; carries the engine's kind and its words
     ├── ExportError            rows cannot leave in the asked form
     ├── StorageError           a file or a database cannot be written or read
     └── EngineError            the engine ended; carries its last words
@@ -107,6 +116,77 @@ class RecipeErrors(RecipeError):
 
 class RunError(WordmillError):
     """A run cannot start, go on or be found."""
+
+
+class AccessError(WordmillError):
+    """Somebody may not do this, or not now."""
+
+
+class Unauthenticated(AccessError):
+    """Nobody is signed in, or the key or session is no longer good."""
+
+
+class Forbidden(AccessError):
+    """Signed in, but without the right."""
+
+
+class NotFound(AccessError):
+    """Nothing of that name is this person's. Somebody else's things are not there either."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(kind, name)
+        self.kind, self.name = kind, name
+
+    def __str__(self) -> str:
+        return f"There is no {self.kind} {self.name!r} that is yours."
+
+
+class TooMany(AccessError):
+    """Too many tries. `seconds`: when the next one counts."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message, seconds)
+        self.message, self.seconds = message, seconds
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class QuotaReached(AccessError):
+    """The person's quota is used up. `seconds`: until its period ends."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message, seconds)
+        self.message, self.seconds = message, seconds
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Conflict(WordmillError):
+    """It has changed meanwhile, or is there already."""
+
+
+class InvalidInput(WordmillError):
+    """What somebody sent is not as it must be. `field` names it, or is ""."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message, field)
+        self.message, self.field = message, field
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ModelFailed(WordmillError):
+    """A model gave no answer. `kind`: as `_engine.pyi` lists them; `detail`: its server's words."""
+
+    def __init__(self, model: str, kind: str, detail: str) -> None:
+        super().__init__(model, kind, detail)
+        self.model, self.kind, self.detail = model, kind, detail
+
+    def __str__(self) -> str:
+        return f"The model {self.model!r} gave no answer ({self.kind}): {self.detail}"
 
 
 class ExportError(WordmillError):
