@@ -162,6 +162,10 @@ class Engine:
         """A file descriptor that is readable while outcomes wait, for event loops."""
     def stream(self, lane: str, path: str, body: bytes, salt: int = 0) -> Stream:
         """Send one request with `stream: true`; else as the others, but never from the cache."""
+    def ready(self) -> list[int]:
+        """Ids of the streams that have something new since they were last read; never waits."""
+    def stream_fileno(self) -> int:
+        """A file descriptor that is readable while streams have something new."""
     def keep_rows(self, rows: list[int], values: list[bytes]) -> None:
         """Store finished rows in the records file; durable when `sync_rows` returns."""
     def sync_rows(self) -> None:
@@ -170,8 +174,6 @@ class Engine:
         """Stored rows with low <= number < high, in order."""
     def row_numbers(self) -> list[int]:
         """Numbers of all stored rows, in order."""
-    def drop_rows(self, low: int, high: int) -> None:
-        """Remove stored rows with low <= number < high."""
     def metrics(self) -> str:
         """What was counted so far, as JSON:
 
@@ -196,6 +198,10 @@ class Engine:
 @final
 class Stream:
     """One streamed answer. Collecting it cancels the request."""
+
+    @property
+    def id(self) -> int:
+        """By which `Engine.ready` names it."""
 
     def next(self, timeout: float) -> str | None:
         """The text that has come since the last call; "" when time is up; None at the end."""

@@ -1,6 +1,7 @@
 """One streamed answer: deltas as they come, the same record at the end, cancel closes upstream."""
 
 import json
+import select
 import socket
 import threading
 import time
@@ -142,3 +143,30 @@ def test_streams_keep_the_lanes_limit(count, rehearse, drive):
     streams = [driver.engine.stream("m", CHAT, BODY, salt=n + 1) for n in range(count)]
     assert all(read(stream) for stream in streams)
     assert json.loads(server.stats())["highest_concurrency"] <= 5
+
+
+def test_an_event_loop_hears_of_each_stream_that_has_something_new(rehearse, drive):
+    server = rehearse(latency_ms=20)
+    engine = drive(f"http://127.0.0.1:{server.port}/v1", lane={"concurrency": 300}).engine
+    streams = {}
+    for number in range(300):
+        body = BODY.replace(b"a story", f"story {number}".encode())
+        stream = engine.stream("m", CHAT, body)
+        streams[stream.id] = (number, stream, [])
+    texts = {}
+    until = time.monotonic() + 20
+    while streams:
+        assert select.select([engine.stream_fileno()], [], [], 5)[0], "nothing for five seconds"
+        assert time.monotonic() < until
+        for name in set(engine.ready()) & streams.keys():
+            number, stream, pieces = streams[name]
+            while piece := stream.next(0):
+                pieces.append(piece)
+            if piece is None:
+                texts[number] = ("".join(pieces), stream.record().texts[0])
+                del streams[name]
+    assert len(texts) == 300
+    assert all(streamed == recorded for streamed, recorded in texts.values())
+    assert len(set(texts.values())) > 250
+    assert engine.ready() == []
+    assert not select.select([engine.stream_fileno()], [], [], 0)[0]

@@ -210,6 +210,14 @@ impl Engine {
         Ok(Stream { core: self.core.clone(), stream, record: Mutex::new(None) })
     }
 
+    fn ready(&self) -> PyResult<Vec<u64>> {
+        self.core.ready().map_err(fault)
+    }
+
+    fn stream_fileno(&self) -> PyResult<i32> {
+        self.core.stream_descriptor().map_err(fault)
+    }
+
     fn keep_rows(&self, rows: Vec<i64>, values: Vec<Bound<'_, PyBytes>>) -> PyResult<()> {
         if rows.len() != values.len() {
             return Err(PyValueError::new_err(format!("{} rows and {} values came", rows.len(), values.len())));
@@ -229,10 +237,6 @@ impl Engine {
 
     fn row_numbers(&self, py: Python<'_>) -> PyResult<Vec<i64>> {
         py.detach(|| self.core.row_numbers()).map_err(fault)
-    }
-
-    fn drop_rows(&self, low: i64, high: i64) -> PyResult<()> {
-        self.core.drop_rows(low, high).map_err(fault)
     }
 
     fn metrics(&self) -> String {
@@ -265,6 +269,11 @@ pub struct Stream {
 
 #[pymethods]
 impl Stream {
+    #[getter]
+    fn id(&self) -> u64 {
+        self.stream.id()
+    }
+
     fn next(&self, py: Python<'_>, timeout: f64) -> PyResult<Option<String>> {
         let timeout = seconds(timeout)?;
         match py.detach(|| self.stream.next(timeout)) {

@@ -16,7 +16,7 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::io::BufRead;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ pub struct Engine {
     shared: Arc<Shared>,
     orders: Sender<Order>,
     shapes: RwLock<Vec<Arc<Shape>>>,
+    /// How many streams there were.
+    streamed: AtomicU64,
     lookup: Arc<Lookup>,
     reader: Mutex<Option<Records>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -124,6 +126,7 @@ impl Engine {
             shared,
             orders,
             shapes: RwLock::default(),
+            streamed: AtomicU64::new(0),
             reader: Mutex::new(reader),
             threads: Mutex::new(threads),
             writer: Mutex::new(Some(writer)),
@@ -244,7 +247,7 @@ impl Engine {
             let mut jobs = VecDeque::with_capacity(room);
             let mut answered = Vec::new();
             for n in taken..taken + room {
-                match self.ready(make(n))? {
+                match self.prepared(make(n))? {
                     Ok(job) => jobs.push_back(job),
                     Err(outcome) => answered.push(outcome),
                 }
@@ -262,7 +265,7 @@ impl Engine {
     }
 
     /// A job that must be sent, or an outcome that is there already.
-    fn ready(&self, offer: Offer) -> Result<Result<Box<Job>, Known>, String> {
+    fn prepared(&self, offer: Offer) -> Result<Result<Box<Job>, Known>, String> {
         let Offer { id, lane, route, filled, salt } = offer;
         let (body, key, bound) = match filled {
             Ok(filled) => filled,
@@ -373,12 +376,26 @@ impl Engine {
         self.check()?;
         let index = self.lane(lane)?;
         let (body, key, bound) = shape::whole(&self.prefix(index, path), &self.config.lanes[index], body, salt)?;
-        let (feed, stream) = stream::pair();
+        let (feed, stream) = stream::pair(self.streamed.fetch_add(1, Ordering::Relaxed), self.shared.streams.clone());
         let mut job = job(0, key, index, dispatcher::route(path), body, bound);
         job.stream = Some(feed);
         self.shared.inboxes[index].put([job].into());
         self.shared.wake.notify_one();
         Ok(stream)
+    }
+
+    /// Numbers of the streams that have something new since they were last read.
+    pub fn ready(&self) -> Result<Vec<u64>, String> {
+        let ready = self.shared.streams.take();
+        if ready.is_empty() {
+            self.check()?;
+        }
+        Ok(ready)
+    }
+
+    #[cfg(unix)]
+    pub fn stream_descriptor(&self) -> Result<i32, String> {
+        self.shared.streams.descriptor().map_err(|error| format!("no file descriptor is left: {error}"))
     }
 
     /// Store finished rows; durable when `sync_rows` returns.
@@ -407,10 +424,6 @@ impl Engine {
 
     pub fn row_numbers(&self) -> Result<Vec<i64>, String> {
         self.with_reader(Records::row_numbers)
-    }
-
-    pub fn drop_rows(&self, low: i64, high: i64) -> Result<(), String> {
-        self.order(Order::DropRows(low, high))
     }
 
     pub fn metrics(&self) -> Value {

@@ -10,6 +10,7 @@
 //! durable. So memory is bounded, and a crash repeats at most what was out.
 
 mod attempt;
+mod bell;
 pub mod budget;
 pub mod cache;
 pub mod config;

@@ -1,5 +1,6 @@
 //! What the caller's threads, the engine's thread and the writer share.
 
+use crate::bell::{Bell, Ready};
 use crate::config::Ceilings;
 use crate::metrics::Metrics;
 use crate::record::{Job, Outcome};
@@ -157,7 +158,6 @@ impl Outbox {
     /// A file descriptor that is readable while outcomes wait.
     #[cfg(unix)]
     pub fn descriptor(&self) -> std::io::Result<i32> {
-        use std::os::fd::AsRawFd;
         let mut done = lock(&self.done);
         if done.bell.is_none() {
             let bell = Bell::new()?;
@@ -166,41 +166,7 @@ impl Outbox {
             }
             done.bell = Some(bell);
         }
-        Ok(done.bell.as_ref().map_or(-1, |bell| bell.reader.as_raw_fd()))
-    }
-}
-
-/// A pair of sockets: readable while something waits.
-struct Bell {
-    #[cfg(unix)]
-    reader: std::os::unix::net::UnixStream,
-    #[cfg(unix)]
-    writer: std::os::unix::net::UnixStream,
-}
-
-impl Bell {
-    #[cfg(unix)]
-    fn new() -> std::io::Result<Self> {
-        let (reader, writer) = std::os::unix::net::UnixStream::pair()?;
-        reader.set_nonblocking(true)?;
-        writer.set_nonblocking(true)?;
-        Ok(Bell { reader, writer })
-    }
-
-    fn ring(&self) {
-        #[cfg(unix)]
-        {
-            // Full means that it rings already.
-            let _ = std::io::Write::write(&mut &self.writer, &[1]);
-        }
-    }
-
-    fn hush(&self) {
-        #[cfg(unix)]
-        {
-            let mut drained = [0; 256];
-            while std::io::Read::read(&mut &self.reader, &mut drained).is_ok_and(|n| n == drained.len()) {}
-        }
+        Ok(done.bell.as_ref().map_or(-1, |bell| bell.descriptor()))
     }
 }
 
@@ -217,6 +183,7 @@ pub struct Orders {
 pub struct Shared {
     pub inboxes: Vec<Inbox>,
     pub outbox: Outbox,
+    pub streams: Arc<Ready>,
     pub wake: Notify,
     pub orders: Mutex<Orders>,
     pub metrics: Mutex<Metrics>,
@@ -240,6 +207,7 @@ impl Shared {
         lock(&self.fault).get_or_insert(words);
         self.wake.notify_one();
         self.outbox.wake();
+        self.streams.wake();
     }
 
     pub fn failed(&self) -> bool {

@@ -220,10 +220,6 @@ impl Records {
         let rows = statement.query_map([], |row| row.get(0)).map_err(|e| e.to_string())?;
         rows.collect::<rusqlite::Result<_>>().map_err(|e| e.to_string())
     }
-
-    pub fn drop_rows(&mut self, low: i64, high: i64) -> Result<(), String> {
-        self.db.execute("DELETE FROM rows WHERE row>=? AND row<?", [low, high]).map(drop).map_err(|e| e.to_string())
-    }
 }
 
 /// The outcome of a request whose answer was found.

@@ -1,5 +1,6 @@
 //! One streamed answer: server-sent events in, pieces of text out, the same record at the end.
 
+use crate::bell::Ready;
 use crate::record::{Failure, Kind, Outcome};
 use serde_json::{json, Map, Value};
 use std::collections::{BTreeMap, VecDeque};
@@ -14,6 +15,8 @@ const LONGEST_EVENT: usize = 1 << 20;
 /// What the engine and the reader of a stream share.
 #[derive(Debug, Default)]
 struct Shared {
+    id: u64,
+    ready: Arc<Ready>,
     state: Mutex<State>,
     changed: Condvar,
     cancelled: AtomicBool,
@@ -26,6 +29,8 @@ struct State {
     reasoning: String,
     outcome: Option<Outcome>,
     ended: bool,
+    /// It stands among those that have something new.
+    named: bool,
 }
 
 /// The engine's end.
@@ -36,9 +41,9 @@ pub struct Feed(Arc<Shared>);
 #[derive(Debug)]
 pub struct Stream(Arc<Shared>);
 
-/// A pair that belongs together.
-pub fn pair() -> (Feed, Stream) {
-    let feed = Feed::default();
+/// A pair that belongs together. What is new in it is told to `ready`, by its number.
+pub(crate) fn pair(id: u64, ready: Arc<Ready>) -> (Feed, Stream) {
+    let feed = Feed(Arc::new(Shared { id, ready, ..Shared::default() }));
     let stream = Stream(feed.0.clone());
     (feed, stream)
 }
@@ -75,6 +80,9 @@ impl Feed {
         let mut state = self.0.state.lock().unwrap_or_else(|e| e.into_inner());
         change(&mut state);
         self.0.changed.notify_all();
+        if !std::mem::replace(&mut state.named, true) {
+            self.0.ready.add(self.0.id);
+        }
     }
 }
 
@@ -88,11 +96,17 @@ pub enum Next {
 }
 
 impl Stream {
+    /// Its number, by which the engine names it when something is new.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
     /// The text that has come since the last call, waiting up to `timeout` for some.
     pub fn next(&self, timeout: Duration) -> Next {
         let until = Instant::now() + timeout;
         let mut state = self.0.state.lock().unwrap_or_else(|e| e.into_inner());
         loop {
+            state.named = false;
             if !state.pieces.is_empty() {
                 return Next::Text(state.pieces.drain(..).collect());
             }
@@ -277,7 +291,7 @@ mod tests {
     use super::*;
 
     fn collect(parts: &[&[u8]]) -> (Result<Value, Kind>, String) {
-        let (feed, stream) = pair();
+        let (feed, stream) = pair(7, Arc::default());
         let mut collector = Collector::default();
         let pushed = parts.iter().try_for_each(|part| collector.push(part, &feed));
         let result = match pushed {

@@ -22,7 +22,6 @@ pub enum Order {
         sent: usize,
     },
     Rows(Vec<(i64, Vec<u8>)>),
-    DropRows(i64, i64),
     /// Answer when all before it is durable.
     Sync(Sender<()>),
     Close,
@@ -91,11 +90,6 @@ impl Writer {
             Order::Record(outcome, api, sent) => batch.outcomes.push((*outcome, api, sent)),
             Order::Copy { source, outcome, api, sent } => batch.outcomes.push((self.copy(source, *outcome, batch), api, sent)),
             Order::Rows(rows) => batch.rows.extend(rows),
-            Order::DropRows(low, high) => {
-                if let Some(Err(words)) = self.records.as_mut().map(|records| records.drop_rows(low, high)) {
-                    self.shared.fail(words);
-                }
-            }
             Order::Sync(answer) => batch.syncs.push(answer),
             Order::Close => batch.closing = true,
         }
