@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "wordmill"
 # Each layer may import from those below it, and from itself where that is said.
 LAYERS: list[tuple[set[str], bool]] = [
     ({"cli", "channels"}, True),
+    ({"backups"}, True),
     ({"commands"}, True),
     ({"chat"}, True),
     ({"runs", "recipes", "datasets"}, True),

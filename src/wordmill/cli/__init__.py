@@ -16,6 +16,7 @@ import click
 from wordmill.errors import WordmillError
 
 COMMANDS: Mapping[str, str] = {
+    "backup": "wordmill.cli.backups:backup",
     "cache": "wordmill.cli.cache:cache",
     "check": "wordmill.cli.recipes:check",
     "export": "wordmill.cli.runs:export",
@@ -24,6 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "new": "wordmill.cli.recipes:new",
     "preview": "wordmill.cli.generate:preview",
     "rehearse": "wordmill.cli.rehearse:rehearse",
+    "restore": "wordmill.cli.backups:restore",
     "resume": "wordmill.cli.generate:resume",
     "runs": "wordmill.cli.runs:runs",
     "settings": "wordmill.cli.settings:settings",

@@ -72,6 +72,7 @@ __all__ = [
     "models",
     "new_id",
     "now",
+    "open_at",
     "open_database",
     "people",
     "person_models",
@@ -118,6 +119,14 @@ class Database:
         with self._words(), self.engine.connect() as connection:
             yield connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """As `read`, for long: all that others change meanwhile stays out of sight."""
+        with self._words(), self.engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+
     def close(self) -> None:
         """Let go of the connections."""
         self.engine.dispose()
@@ -143,6 +152,18 @@ def open_database(settings: Settings) -> Database:
     Raises StorageError when it cannot be opened, is not ours or is of a newer Wordmill;
     ConfigError when `database_url` is no address.
     """
+    return _opened(settings, HEAD)
+
+
+def open_at(settings: Settings, schema: str) -> Database:
+    """As `open_database`, but with an older schema where there is none: to restore what is old.
+
+    What is there already is left as it is.
+    """
+    return _opened(settings, schema)
+
+
+def _opened(settings: Settings, schema: str) -> Database:
     file = _file(settings.database_url)
     if settings.database_url == sqlite_url(settings.home):
         _make_home(settings.home)
@@ -151,10 +172,10 @@ def open_database(settings: Settings) -> Database:
     try:
         with database.read() as connection:
             found = revision(connection)
-        if found != HEAD:
+        if found != schema and (found is None or schema == HEAD):
             from wordmill.migrations.upgrade import upgrade
 
-            upgrade(database, file, found)
+            upgrade(database, file, found, schema)
     except BaseException:
         database.close()
         raise

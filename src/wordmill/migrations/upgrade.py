@@ -26,8 +26,8 @@ def configuration() -> Config:
     return config
 
 
-def upgrade(database: Database, file: Path | None, found: str | None) -> None:
-    """From revision `found` (None: an empty database) to HEAD.
+def upgrade(database: Database, file: Path | None, found: str | None, wanted: str = HEAD) -> None:
+    """From revision `found` (None: an empty database) to `wanted`.
 
     file: of an SQLite database; it is copied first when it holds an older schema.
     Raises StorageError for a schema that this Wordmill does not know.
@@ -41,12 +41,12 @@ def upgrade(database: Database, file: Path | None, found: str | None) -> None:
         _write_ahead(file)
     with database.begin() as connection:
         now = revision(connection)
-        if now == HEAD:
+        if now == wanted:
             return
         if now is None:
             _check_empty(database, connection)
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, wanted)
 
 
 def _check_known(database: Database, config: Config, found: str) -> None:
