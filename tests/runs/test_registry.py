@@ -123,3 +123,20 @@ def test_removing_deletes_the_runs_own_files(registry: Registry) -> None:
     registry.remove(run.id)
     assert not registry.files(run.id).exists()
     assert registry.all() == []
+
+
+def test_nobody_sees_or_touches_the_runs_of_another(registry: Registry) -> None:
+    other = Registry(registry._database, load(), owner="somebody")
+    run = make(registry)
+    theirs = make(other)
+    assert (run.id, theirs.id) == ("tickets-1", "tickets-2")
+    assert ([one.id for one in other.all()], [one.id for one in registry.all()]) == (
+        ["tickets-2"],
+        ["tickets-1"],
+    )
+    assert other.of_folder(Path("/data/t")) is not None
+    for touch in (other.get, other.cancel, other.remove, lambda name: other.begin(name, 10)):
+        with pytest.raises(UnknownName, match="There is no run 'tickets-1'"):
+            touch(run.id)
+    other.move(run.id, Path("/elsewhere"))
+    assert registry.get(run.id).folder == Path("/data/t")

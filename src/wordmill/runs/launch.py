@@ -220,6 +220,7 @@ def prepare(house: House, recipe: Recipe, options: Options, rows: int, folder: P
         concurrency=options.concurrency,
         cache=options.cache,
         rest_of=rest_of,
+        owner=house.registry.owner,
     )
 
 

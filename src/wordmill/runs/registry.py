@@ -94,9 +94,13 @@ class Lease:
 
 
 class Registry:
-    """The runs of the person at the command line. Safe from any thread."""
+    """The runs of a person. Safe from any thread.
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    owner: whose; everybody's else are not there.
+    """
+
+    def __init__(self, database: Database, settings: Settings, owner: str = LOCAL) -> None:
+        self.owner = owner
         self._database, self._home = database, settings.home.absolute() / "runs"
 
     def files(self, run: str) -> Path:
@@ -117,7 +121,7 @@ class Registry:
                 self.files(run).mkdir(mode=0o700, parents=True)
             connection.execute(
                 insert(runs).values(
-                    id=run, name=name, owner=LOCAL, recipe=recipe, digest=digest,
+                    id=run, name=name, owner=self.owner, recipe=recipe, digest=digest,
                     folder=str(folder), rows=rows, state="created", counts={},
                     cancel_requested=False, fence=0, created=datetime.now(UTC),
                 )
@@ -129,13 +133,13 @@ class Registry:
         with self._database.read() as connection:
             row = self._row(connection, run)
             if row is None:
-                known = connection.execute(select(runs.c.id).where(runs.c.owner == LOCAL))
+                known = connection.execute(select(runs.c.id).where(runs.c.owner == self.owner))
                 raise UnknownName("run", run, known.scalars(), "`wordmill runs list` shows all.")
         return self._run(row)
 
     def all(self) -> list[Run]:
         """All runs, the newest first."""
-        query = select(runs).where(runs.c.owner == LOCAL).order_by(runs.c.created.desc())
+        query = select(runs).where(runs.c.owner == self.owner).order_by(runs.c.created.desc())
         with self._database.read() as connection:
             return [self._run(row) for row in connection.execute(query).mappings()]
 
@@ -143,7 +147,7 @@ class Registry:
         """The newest run whose dataset goes to this folder."""
         query = (
             select(runs)
-            .where(runs.c.owner == LOCAL, runs.c.folder == str(folder))
+            .where(runs.c.owner == self.owner, runs.c.folder == str(folder))
             .order_by(runs.c.created.desc(), runs.c.id.desc())
             .limit(1)
         )
@@ -153,6 +157,7 @@ class Registry:
 
     def begin(self, run: str, rows: int) -> Lease:
         """Take a run to work on it, with that many rows. Raises RunError when another has it."""
+        self.get(run)
         lock = self._lock(run)
         if lock is None:
             other = self.get(run)
@@ -196,7 +201,11 @@ class Registry:
     def move(self, run: str, folder: Path) -> None:
         """From now on the run's dataset goes to another folder."""
         with self._database.begin() as connection:
-            connection.execute(update(runs).where(runs.c.id == run).values(folder=str(folder)))
+            connection.execute(
+                update(runs)
+                .where(runs.c.id == run, runs.c.owner == self.owner)
+                .values(folder=str(folder))
+            )
 
     def cancel(self, run: str) -> Run:
         """Ask the process that works on a run to stop. Raises RunError when none does."""
@@ -248,9 +257,8 @@ class Registry:
             return False
         return True
 
-    @staticmethod
-    def _row(connection: Connection, run: str) -> RowMapping | None:
-        query = select(runs).where(runs.c.id == run, runs.c.owner == LOCAL)
+    def _row(self, connection: Connection, run: str) -> RowMapping | None:
+        query = select(runs).where(runs.c.id == run, runs.c.owner == self.owner)
         return connection.execute(query).mappings().one_or_none()
 
     def _run(self, row: RowMapping) -> Run:

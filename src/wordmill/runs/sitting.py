@@ -45,6 +45,7 @@ class Job:
     """What is to be made.
 
     folder: of the dataset.  rest_of: the files of a run whose rows are completed.
+    owner: whose it is; answers in the cache are remembered for each person apart.
     """
 
     recipe: Recipe
@@ -56,6 +57,7 @@ class Job:
     concurrency: Concurrency = None
     cache: bool = True
     rest_of: RunFiles | None = None
+    owner: str = LOCAL
 
     @property
     def asking(self) -> tuple[str, ...]:
@@ -237,7 +239,7 @@ def start_engine(job: Job, settings: Settings, records: Path | None) -> Engine:
     """
     cache = settings.cache_file.absolute() if job.cache else None
     config = job.lanes.config(
-        settings, owner=LOCAL, records=records, cache=cache,
+        settings, owner=job.owner, records=records, cache=cache,
         budget=job.budget, concurrency=job.concurrency,
     )  # fmt: skip
     try:
