@@ -106,7 +106,7 @@ def generate(
         folder=place.folder, rows=job.rows,
     )  # fmt: skip
     with house.registry.begin(run.id, job.rows) as lease:
-        _files(house, run).save(_saved(job))
+        save(house, run, job)
         return _run(house, job, lease, reporter, interrupts)
 
 
@@ -159,7 +159,7 @@ def _go_on(
     with house.registry.begin(run.id, job.rows) as lease:
         if folder != run.folder:
             house.registry.move(run.id, folder)
-        _files(house, run).save(_saved(job))
+        save(house, run, job)
         if run.fence:
             reporter.say(f"Continuing the run {run.id}: answers that it has are not paid again.")
         return _run(house, job, lease, reporter, interrupts)
@@ -258,6 +258,11 @@ def _warn(job: Job, reporter: Reporter) -> None:
 
 def _files(house: House, run: Run) -> RunFiles:
     return RunFiles(run.id, house.registry.files(run.id))
+
+
+def save(house: House, run: Run, job: Job) -> None:
+    """Write down what a run needs to be worked on later, by another process perhaps."""
+    _files(house, run).save(_saved(job))
 
 
 def _saved(job: Job) -> Saved:
