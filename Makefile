@@ -1,6 +1,6 @@
 # Every target with a line of help: `make`. The two that matter: `make demo`, `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types test-rust test-python bench bench-peers docs lock clean
+.PHONY: help install demo serve test lint types test-rust test-python bench bench-peers docs lock clean
 
 BIN := .venv/bin
 UV := $(BIN)/uv
@@ -20,6 +20,10 @@ install: .venv/.installed ## make .venv, install the locked dependencies, build 
 
 demo: install ## the main job: 200 ethical scenarios with 3 actions each, on the rehearsal model
 	$(BIN)/wordmill generate rlhi --model rehearsal --scenarios 200 --actions 3 --out datasets/demo --replace --yes
+	@command -v wordmill >/dev/null || printf '\nTo type these as they stand: . $(BIN)/activate\n'
+
+serve: install ## the web workbench and the API, on http://127.0.0.1:8501
+	$(BIN)/wordmill serve
 
 test: lint types test-rust test-python ## all of the proof: lint, types, Rust tests, Python tests on 3.11 and 3.12
 

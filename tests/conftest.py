@@ -1,4 +1,4 @@
-"""Fixtures that all tests share: a home of one's own, a rehearsal server, an engine."""
+"""Fixtures that all tests share: a home of one's own, a database, a rehearsal server."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers import postgres
 from wordmill import _engine
 
 
@@ -19,6 +20,29 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("WORDMILL_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """A PostgreSQL server; where it is not installed the test is skipped, in CI it fails."""
+    with postgres.serving() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: postgres.Server) -> str:
+    """An empty PostgreSQL database."""
+    return postgres_server.new_database()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either_database(
+    request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """The test runs twice: on the data folder's SQLite file, and on PostgreSQL."""
+    if request.param == "postgresql":
+        monkeypatch.setenv("WORDMILL_DATABASE_URL", request.getfixturevalue("postgres_url"))
+    return str(request.param)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import threading
 import zipfile
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -27,6 +28,14 @@ def quiet(_: str) -> None:
     pass
 
 
+def message(conversation: str, said: str) -> dict[str, Any]:
+    return {
+        "id": new_id(), "conversation": conversation, "role": "user", "state": "done",
+        "text": said, "reasoning": "", "parts": [], "author": "local", "door": "web",
+        "created": now(), "updated": now(),
+    }  # fmt: skip
+
+
 def fill(settings: Settings, messages: int = 3) -> str:
     conversation = new_id()
     with open_database(settings) as opened, opened.begin() as connection:
@@ -47,19 +56,7 @@ def fill(settings: Settings, messages: int = 3) -> str:
         )
         for number in range(messages):
             connection.execute(
-                insert(database.messages).values(
-                    id=new_id(),
-                    conversation=conversation,
-                    role="user",
-                    state="done",
-                    text=f"harvest {number}",
-                    reasoning="",
-                    parts=[],
-                    author="local",
-                    door="web",
-                    created=now(),
-                    updated=now(),
-                )
+                insert(database.messages).values(message(conversation, f"harvest {number}"))
             )
         connection.execute(
             insert(database.provider_keys).values(
@@ -103,6 +100,38 @@ def test_what_comes_back_is_what_was_there(settings: Settings, tmp_path: Path) -
     assert found == (3,)
 
 
+def test_a_backup_goes_to_postgresql_and_back(
+    settings: Settings, tmp_path: Path, postgres_url: str
+) -> None:
+    conversation = fill(settings)
+    made = backups.back_up(settings, tmp_path / "lite.zip", tell=quiet)
+    server = load({"home": str(tmp_path / "server"), "database_url": postgres_url})
+    assert backups.restore(server, tmp_path / "lite.zip", tell=quiet) == made
+    assert rows(server) == rows(settings)
+    with open_database(server) as opened, opened.begin() as connection:
+        found = connection.exec_driver_sql(
+            "SELECT count(*) FROM messages WHERE search @@ plainto_tsquery('simple', 'harvest')"
+        ).scalar()
+        last = max(connection.execute(select(database.messages.c.number)).scalars())
+        connection.execute(insert(database.messages).values(message(conversation, "one more")))
+        numbers = list(connection.execute(select(database.messages.c.number)).scalars())
+    assert found == 3
+    assert max(numbers) == last + 1
+
+    again = backups.back_up(server, tmp_path / "server.zip", tell=quiet)
+    assert again.rows["messages"] == 4
+    other = elsewhere(tmp_path)
+    backups.restore(other, tmp_path / "server.zip", tell=quiet)
+    assert rows(other) == rows(server)
+    with pytest.raises(StorageError) as caught:
+        backups.restore(
+            load({"home": str(tmp_path / "third"), "database_url": postgres_url}),
+            tmp_path / "server.zip",
+            tell=quiet,
+        )
+    assert "is not empty: name another in WORDMILL_DATABASE_URL." in str(caught.value)
+
+
 def test_the_key_comes_only_when_it_is_asked_for(settings: Settings, tmp_path: Path) -> None:
     fill(settings)
     backups.back_up(settings, tmp_path / "all.zip", with_key=True, tell=quiet)
@@ -121,25 +150,15 @@ def test_a_backup_shows_one_moment_while_others_write(settings: Settings, tmp_pa
             while not stop.is_set():
                 with opened.begin() as connection:
                     # A pair in two tables, in one transaction: a backup has both or neither.
-                    name = new_id()
-                    connection.execute(
-                        insert(database.messages).values(
-                            id=name,
-                            conversation=conversation,
-                            role="user",
-                            state="done",
-                            text="pair",
-                            reasoning="",
-                            parts=[],
-                            author="local",
-                            door="web",
-                            created=now(),
-                            updated=now(),
-                        )
-                    )
+                    said = message(conversation, "pair")
+                    connection.execute(insert(database.messages).values(said))
                     connection.execute(
                         insert(database.feedback).values(
-                            message=name, person="local", score=1, created=now(), updated=now()
+                            message=said["id"],
+                            person="local",
+                            score=1,
+                            created=now(),
+                            updated=now(),
                         )
                     )
 

@@ -12,10 +12,8 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import select, text
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import func, inspect, select, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.schema import CreateTable
 
 from wordmill import database
 from wordmill.database import HEAD, Database, open_database
@@ -28,6 +26,12 @@ from wordmill.settings import Settings, load
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".git").mkdir()
+    return load()
+
+
+@pytest.fixture
+def anywhere(settings: Settings, either_database: str) -> Settings:
+    """On SQLite, and on PostgreSQL."""
     return load()
 
 
@@ -44,35 +48,65 @@ def names(opened: Database) -> list[str]:
         return list(connection.execute(select(database.jobs.c.id).order_by("id")).scalars())
 
 
-def test_the_first_opening_makes_it(settings: Settings) -> None:
-    with open_database(settings) as opened:
+def test_the_first_opening_makes_it(anywhere: Settings) -> None:
+    with open_database(anywhere) as opened:
         with opened.begin() as connection:
             connection.execute(database.jobs.insert().values(job("a")))
         assert names(opened) == ["a"]
-    with open_database(settings) as again:
+    with open_database(anywhere) as again:
         assert names(again) == ["a"]
+
+
+def test_the_data_folder_is_private(settings: Settings) -> None:
+    open_database(settings).close()
     assert settings.home.stat().st_mode & 0o777 == 0o700
     assert sorted(file.name for file in settings.home.iterdir()) == ["wordmill.db"]
 
 
-def not_search(_: object, name: str | None, *rest: object) -> bool:
-    return not str(name).startswith("messages_fts")
+def not_search(_: object, name: str | None, kind: str, *rest: object) -> bool:
+    """Full-text search is made by the migrations alone."""
+    return not (
+        str(name).startswith(("messages_fts", "ix_messages_search"))
+        or (kind, name) == ("column", "search")
+    )
 
 
-def test_the_migrations_make_what_the_tables_say(settings: Settings) -> None:
-    with open_database(settings) as opened, opened.read() as connection:
-        context = MigrationContext.configure(connection, opts={"include_object": not_search})
+def test_the_migrations_make_what_the_tables_say(anywhere: Settings) -> None:
+    with open_database(anywhere) as opened, opened.read() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"include_object": not_search, "compare_type": True}
+        )
         assert compare_metadata(context, database.metadata) == []
+        keys = {  # which the comparison takes no account of
+            (table, key["name"])
+            for (_, table), found in inspect(connection).get_multi_foreign_keys().items()
+            for key in found
+        }
+    assert keys == {
+        (table.name, key.name)
+        for table in database.metadata.sorted_tables
+        for key in table.foreign_key_constraints
+    }
     assert ScriptDirectory.from_config(configuration()).get_current_head() == HEAD
 
 
-def test_the_tables_can_be_made_on_postgresql() -> None:
-    statements = [
-        str(CreateTable(table).compile(dialect=postgresql.dialect()))
-        for table in database.metadata.sorted_tables
-    ]
-    assert len(statements) == len(database.metadata.tables)
-    assert not any("TIMESTAMP WITHOUT TIME ZONE" in statement for statement in statements)
+def test_the_migrations_can_be_undone_one_by_one(anywhere: Settings) -> None:
+    def tables(connection: Connection) -> set[str]:
+        return set(inspect(connection).get_table_names()) - {"alembic_version"}
+
+    with open_database(anywhere) as opened:
+        with opened.begin() as connection:
+            config = configuration()
+            config.attributes["connection"] = connection
+            seen = [tables(connection)]
+            while seen[-1]:
+                command.downgrade(config, "-1")
+                seen.append(tables(connection))
+        with opened.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, HEAD)
+            assert tables(connection) == seen[0]
+    assert seen[-3:] == [{"models", "runs", "jobs", "settings"}, {"models", "runs", "jobs"}, set()]
 
 
 def test_wal_foreign_keys_and_a_patient_lock(settings: Settings) -> None:
@@ -84,9 +118,9 @@ def test_wal_foreign_keys_and_a_patient_lock(settings: Settings) -> None:
     assert pragmas == ["wal", 1, 10_000]
 
 
-def test_times_keep_their_zone(settings: Settings) -> None:
+def test_times_keep_their_zone(anywhere: Settings) -> None:
     moment = datetime(2026, 1, 2, 3, 4, 5, 678, timezone(timedelta(hours=2)))
-    with open_database(settings) as opened:
+    with open_database(anywhere) as opened:
         with opened.begin() as connection:
             connection.execute(database.jobs.insert().values(job("a", lease_until=moment)))
         with opened.read() as connection:
@@ -98,10 +132,10 @@ def test_times_keep_their_zone(settings: Settings) -> None:
     assert found.payload == {"rows": 3}
 
 
-def test_a_time_without_a_zone_is_refused(settings: Settings) -> None:
+def test_a_time_without_a_zone_is_refused(anywhere: Settings) -> None:
     naive = datetime(2026, 1, 2)
     with (
-        open_database(settings) as opened,
+        open_database(anywhere) as opened,
         pytest.raises(StorageError, match="has no time zone"),
         opened.begin() as connection,
     ):
@@ -113,26 +147,73 @@ def interrupted(connection: Connection) -> None:
     raise KeyError
 
 
-def test_an_exception_undoes_a_transaction(settings: Settings) -> None:
-    with open_database(settings) as opened:
+def test_an_exception_undoes_a_transaction(anywhere: Settings) -> None:
+    with open_database(anywhere) as opened:
         with pytest.raises(KeyError), opened.begin() as connection:
             interrupted(connection)
         assert names(opened) == []
 
 
-def test_what_the_database_refuses_is_a_sentence(settings: Settings) -> None:
-    with open_database(settings) as opened:
+def test_what_the_database_refuses_is_a_sentence(anywhere: Settings, either_database: str) -> None:
+    with open_database(anywhere) as opened:
         with opened.begin() as connection:
             connection.execute(database.jobs.insert().values(job("a")))
         with pytest.raises(StorageError) as caught, opened.begin() as connection:
             connection.execute(database.jobs.insert().values(job("a")))
-    assert str(caught.value) == (
-        f"The database {settings.home}/wordmill.db: UNIQUE constraint failed: jobs.id."
-    )
+    words = {
+        "sqlite": "UNIQUE constraint failed: jobs.id",
+        "postgresql": 'duplicate key value violates unique constraint "pk_jobs"',
+    }
+    assert str(caught.value) == f"The database {opened.where}: {words[either_database]}."
 
 
-def test_threads_that_write_wait_for_each_other(settings: Settings) -> None:
-    with open_database(settings) as opened:
+def test_one_reads_and_then_writes_at_a_time(anywhere: Settings) -> None:
+    """Counting up what was read loses nothing, whoever else does the same."""
+    with open_database(anywhere) as opened:
+        with opened.begin() as connection:
+            connection.execute(database.jobs.insert().values(job("a", fence=0)))
+
+        def count() -> None:
+            for _ in range(20):
+                with opened.begin() as connection:
+                    fence = connection.execute(select(database.jobs.c.fence)).scalar_one()
+                    connection.execute(database.jobs.update().values(fence=fence + 1))
+
+        threads = [threading.Thread(target=count) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with opened.read() as connection:
+            assert connection.execute(select(database.jobs.c.fence)).scalar_one() == 80
+
+
+def test_who_reads_sees_one_moment(anywhere: Settings) -> None:
+    with open_database(anywhere) as opened, opened.read() as reading:
+        count = select(func.count()).select_from(database.jobs)
+        assert reading.execute(count).scalar_one() == 0
+        with opened.begin() as connection:
+            connection.execute(database.jobs.insert().values(job("a")))
+        assert reading.execute(count).scalar_one() == 0
+        assert names(opened) == ["a"]
+
+
+def test_a_lock_is_waited_for_and_then_given_up(
+    anywhere: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_MILLISECONDS", 50)
+    with (
+        open_database(anywhere) as opened,
+        opened.begin(),
+        pytest.raises(StorageError) as caught,
+        opened.begin(),
+    ):
+        raise AssertionError("two write at once")
+    assert str(caught.value).startswith(f"The database {opened.where}: another process held it ")
+
+
+def test_threads_that_write_wait_for_each_other(anywhere: Settings) -> None:
+    with open_database(anywhere) as opened:
 
         def write(part: int) -> None:
             for number in range(20):
@@ -148,12 +229,12 @@ def test_threads_that_write_wait_for_each_other(settings: Settings) -> None:
         assert len(names(opened)) == 80
 
 
-def test_many_open_a_new_home_at_once(settings: Settings) -> None:
+def test_many_open_a_new_home_at_once(anywhere: Settings) -> None:
     faults: list[BaseException] = []
 
     def first() -> None:
         try:
-            open_database(settings).close()
+            open_database(anywhere).close()
         except StorageError as error:
             faults.append(error)
 
@@ -163,7 +244,7 @@ def test_many_open_a_new_home_at_once(settings: Settings) -> None:
     for thread in threads:
         thread.join()
     assert faults == []
-    with open_database(settings) as opened:
+    with open_database(anywhere) as opened:
         assert names(opened) == []
 
 

@@ -1,11 +1,20 @@
 """The documentation is what it says: generated pages are fresh, links lead somewhere."""
 
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from tests.cli.conftest import Type, project, wordmill
+from tests.runs.conftest import Project
+from wordmill._engine import Rehearsal
+
+__all__ = ["project", "wordmill"]
+
 ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
 PAGES = [
     ROOT / "README.md",
     ROOT / "ARCHITECTURE.md",
@@ -48,7 +57,20 @@ def test_every_page_is_reached_from_the_index():
     assert missing == []
 
 
+def test_the_commands_of_the_first_page_work(
+    wordmill: Type, rehearse: Callable[..., Rehearsal], project: Project
+):
+    (commands,) = re.findall(r"```sh\n(export OPENAI_.*?)```", README.read_text(), re.DOTALL)
+    url = f"http://127.0.0.1:{rehearse().port}/v1"
+    typed = [shlex.split(line, comments=True) for line in commands.splitlines()]
+    lines = [words[1:] for words in typed if words and words[0] == "wordmill"]
+    assert len(lines) >= 8
+    for words in lines:
+        done = wordmill(*" ".join(words).replace("--provider openai", f"--base-url {url}").split())
+        assert done.code == 0, (words, done.err)
+
+
 def test_the_first_page_shows_the_example_as_it_is():
-    (shown,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (shown,) = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)
     example = (ROOT / "examples" / "tickets.yaml").read_text(encoding="utf-8")
     assert example.endswith(shown)

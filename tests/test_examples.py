@@ -72,7 +72,8 @@ def test_every_public_name_imports() -> None:
 
 def test_the_built_in_recipe_is_foretold() -> None:
     recipe = Recipe.load("rlhi").with_values({"actions": 3, "compare": True}, model="rehearsal")
-    requests = {part.column: part.requests for part in estimate(recipe, 200, 2048)}
+    parts = estimate(recipe, recipe.makers(), 200, 2048)
+    requests = {part.column: part.requests for part in parts}
     assert requests == {
         "scenario": 200,
         "actions": 600,

@@ -1,5 +1,7 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -9,6 +11,8 @@ from wordmill.models import REHEARSAL, Catalog, Model, checked
 from wordmill.providers.openai import OpenAI
 from wordmill.providers.rehearsal import RehearsalProvider
 from wordmill.settings import load
+
+Again: TypeAlias = Callable[[], Catalog]
 
 
 @pytest.fixture
@@ -21,16 +25,22 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def catalog(project: Path) -> Iterator[Catalog]:
+def catalog(project: Path, either_database: str) -> Iterator[Catalog]:
     settings = load()
     with open_database(settings) as database:
         yield Catalog(database, settings)
 
 
-def again() -> Catalog:
+@pytest.fixture
+def again() -> Iterator[Again]:
     """The catalog of a process that starts now."""
-    settings = load()
-    return Catalog(open_database(settings), settings)
+    with ExitStack() as opened:
+
+        def start() -> Catalog:
+            settings = load()
+            return Catalog(opened.enter_context(open_database(settings)), settings)
+
+        yield start
 
 
 def mock(name: str = "mock", **options: object) -> Model:
@@ -38,7 +48,7 @@ def mock(name: str = "mock", **options: object) -> Model:
     return checked({**fields, **options})
 
 
-def test_a_model_is_stored_whole(catalog: Catalog) -> None:
+def test_a_model_is_stored_whole(catalog: Catalog, again: Again) -> None:
     model = mock(
         key_env="A_KEY", headers={"X-Team": "blue"}, concurrency=8, rpm=60, tpm=9000,
         price_in=0.15, price_out=0.6, context=8192, fallback="rehearsal", without=["seed"],
@@ -128,7 +138,7 @@ def test_a_chain_of_fallbacks(catalog: Catalog) -> None:
         catalog.chain("c")
 
 
-def test_fallbacks_in_a_circle(catalog: Catalog, project: Path) -> None:
+def test_fallbacks_in_a_circle(catalog: Catalog, project: Path, again: Again) -> None:
     with pytest.raises(ConfigError) as caught:
         catalog.add(mock("a", fallback="a"))
     assert str(caught.value) == "This fallback goes in a circle: a -> a. Name another one."
@@ -147,7 +157,7 @@ def test_fallbacks_in_a_circle(catalog: Catalog, project: Path) -> None:
     )
 
 
-def test_a_project_has_models_of_its_own(catalog: Catalog, project: Path) -> None:
+def test_a_project_has_models_of_its_own(catalog: Catalog, project: Path, again: Again) -> None:
     catalog.add(mock(rpm=60, concurrency=4))
     catalog.add(mock("gpt", key_env="A_KEY"))
     (project / "wordmill.toml").write_text(
@@ -198,7 +208,7 @@ def test_a_project_has_models_of_its_own(catalog: Catalog, project: Path) -> Non
         ),
     ],
 )
-def test_a_bad_table(project: Path, table: str, sentence: str) -> None:
+def test_a_bad_table(project: Path, again: Again, table: str, sentence: str) -> None:
     toml = project / "wordmill.toml"
     toml.write_text(f"[models]\n{table}\n")
     with pytest.raises(ConfigError) as caught:
@@ -206,7 +216,7 @@ def test_a_bad_table(project: Path, table: str, sentence: str) -> None:
     assert str(caught.value) == f"{toml}{sentence}"
 
 
-def test_a_table_cannot_change_what_is_built_in(project: Path) -> None:
+def test_a_table_cannot_change_what_is_built_in(project: Path, again: Again) -> None:
     toml = project / "wordmill.toml"
     toml.write_text("[models.rehearsal]\nrpm = 3\n")
     with pytest.raises(ConfigError) as caught:

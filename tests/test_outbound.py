@@ -7,11 +7,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.servers.imperfect import Asked, Told, serving
 from wordmill.outbound import Failure, Limits, Response, send
 
-CERTIFICATE = Path(__file__).parent / "servers" / "localhost.pem"
 SOON = Limits(connect=2, first_byte=2, total=2)
 
 
@@ -172,9 +172,9 @@ def test_an_answer_without_end() -> None:
 
 
 @contextmanager
-def tls() -> Iterator[str]:
+def tls(authority: trustme.CA) -> Iterator[str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
 
     def serve(connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as secured:
@@ -185,10 +185,14 @@ def tls() -> Iterator[str]:
         yield url.replace("http://", "https://")
 
 
-def test_a_certificate_must_be_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    with tls() as url:
-        assert failed(send("GET", url, limits=SOON)) == Failure("tls", "self-signed certificate")
-        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+def test_a_certificate_must_be_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with tls(authority) as url:
+        assert failed(send("GET", url, limits=SOON)) == Failure(
+            "tls", "unable to get local issuer certificate"
+        )
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
         assert said(send("GET", url, limits=SOON)).text == "hi"
 
 

@@ -86,6 +86,49 @@ def test_a_secret_may_stand_in_a_file(
     assert load().database_url == "sqlite:////elsewhere"
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://mill:p@ss@db/mill", "postgresql://mill:********@db/mill"),
+        (
+            "postgresql:///mill?password=hunter2&host=/run",
+            "postgresql:///mill?password=********&host=/run",
+        ),
+        ("hunter2", "********"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, url: str, shown: str
+) -> None:
+    monkeypatch.setenv("WORDMILL_DATABASE_URL", url)
+    values = load()
+    assert values.shown("database_url") == shown
+    assert not any("hunter2" in warning or "p@ss" in warning for warning in values.warnings)
+
+
+def test_what_is_set_in_the_ui_comes_from_postgresql_too(
+    monkeypatch: pytest.MonkeyPatch, postgres_url: str
+) -> None:
+    monkeypatch.setenv("WORDMILL_DATABASE_URL", postgres_url)
+    assert load().warnings == ()  # an empty database
+    set_in_ui("attempts", "11")
+    values = load()
+    assert (values.attempts, values.origin("attempts")) == (11, "set in the UI")
+    assert values.warnings == ()
+
+
+def test_a_server_that_is_not_there_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WORDMILL_DATABASE_URL", f"postgres://mill:hunter2@/mill?host={tmp_path}")
+    (warning,) = load().warnings
+    assert warning.startswith(
+        f"The settings in postgres://mill:********@/mill?host={tmp_path} could not be read: "
+    )
+    assert "hunter2" not in warning
+    assert "OperationalError" not in warning
+
+
 def test_a_secret_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORDMILL_DATABASE_URL_FILE", "/nowhere/url")
     with pytest.raises(ConfigError) as caught:
@@ -111,10 +154,11 @@ def test_names_that_mean_nothing_get_a_sentence(
 ) -> None:
     monkeypatch.setenv("WORDMILL_CONCURENCY", "8")
     (project / ".env").write_text("WORDMILL_HOMME=x\nOTHER=1\n")
-    (project / "wordmill.toml").write_text("atempts = 3\n[model.mock]\nmodel = 'x'\n")
+    (project / "wordmill.toml").write_text("atempts = 3\nqqq = 1\n[model.mock]\nmodel = 'x'\n")
     toml = project / "wordmill.toml"
     assert load().warnings == (
         f"{toml} has 'atempts', which means nothing. Did you mean 'attempts'?",
+        f"{toml} has 'qqq', which means nothing. `wordmill settings` shows what there is.",
         f"{toml} has 'model', which means nothing. Did you mean 'models' or 'default_model'?",
         f"{project}/.env sets WORDMILL_HOMME, which means nothing. Did you mean 'WORDMILL_HOME'?",
         (

@@ -160,8 +160,13 @@ class Engine:
         """Everything offered has been polled and, after `finish`, no more will come."""
     def fileno(self) -> int:
         """A file descriptor that is readable while outcomes wait, for event loops."""
-    def stream(self, lane: str, path: str, body: bytes, salt: int = 0) -> Stream:
-        """Send one request with `stream: true`; else as the others, but never from the cache."""
+    def stream(
+        self, lane: str, path: str, body: bytes, salt: int = 0, whole: bool = False
+    ) -> Stream:
+        """Send one request with `stream: true`; else as the others, but never from the cache.
+
+        whole: send it as it is. Its answer comes in one piece, then the end.
+        """
     def ready(self) -> list[int]:
         """Ids of the streams that have something new since they were last read; never waits."""
     def stream_fileno(self) -> int:

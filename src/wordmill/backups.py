@@ -28,11 +28,11 @@ from sqlalchemy.engine import Connection
 
 from wordmill.database import HEAD, Database, open_at, open_database
 from wordmill.errors import StorageError
+from wordmill.secrets import KEY_FILE
 from wordmill.settings import Settings, load, sqlite_url
 from wordmill.storage import WholeFile, said
 from wordmill.types import Value
 
-KEY_FILE: Final = "secret.key"
 MANIFEST: Final = "manifest.json"
 _CHUNK: Final = 1 << 20
 _ROWS: Final = 1000
@@ -131,7 +131,7 @@ def _write_tables(
     database: Database, archive: zipfile.ZipFile, parts: dict[str, dict[str, Value]], tell: Tell
 ) -> dict[str, int]:
     counts: dict[str, int] = {}
-    with database.snapshot() as connection:
+    with database.read() as connection:
         for name, table in _tables(connection):
             tell(f"table {name}")
             count = 0

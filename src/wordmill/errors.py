@@ -53,7 +53,7 @@ class UnknownName(ConfigError):
 
 
 class KeyMissing(ConfigError):
-    """A model needs an API key and none was found."""
+    """A model needs an API key, or another value for a header, and none was found."""
 
     def __init__(self, model: str, variable: str) -> None:
         super().__init__(model, variable)
@@ -62,7 +62,7 @@ class KeyMissing(ConfigError):
     def __str__(self) -> str:
         return (
             f"No API key for the model {self.model!r}: the variable {self.variable} is not set. "
-            f"Set it, or name another with `wordmill models add {self.model} --key-env VARIABLE`."
+            f"Set it, or store the key with `wordmill models key {self.model}`."
         )
 
 

@@ -23,7 +23,7 @@ from wordmill import database as tables
 from wordmill import plugins
 from wordmill.database import LOCAL, Database
 from wordmill.errors import ConfigError, UnknownName
-from wordmill.providers.base import VARIABLE, Model, Provider
+from wordmill.providers.base import VARIABLE, KeySource, Model, Provider, no_keys
 from wordmill.providers.presets import PRESETS
 from wordmill.providers.rehearsal import IDENTITY
 from wordmill.secrets import scrub
@@ -48,10 +48,13 @@ _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Catalog:
-    """The models that this person, in this project, can name."""
+    """The models that this person, in this project, can name.
 
-    def __init__(self, database: Database, settings: Settings) -> None:
-        self._database, self._settings = database, settings
+    keys: where the person's stored keys are looked up; `accounts.catalog_of` hands them in.
+    """
+
+    def __init__(self, database: Database, settings: Settings, keys: KeySource = no_keys) -> None:
+        self._database, self._settings, self._keys = database, settings, keys
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -95,7 +98,7 @@ class Catalog:
         """A provider for the model, made anew: it learns what its server refuses."""
         model = self.get(name)
         spoken = "openai" if model.provider in PRESETS else model.provider
-        provider: Provider = plugins.load("providers", spoken)(model, self._settings)
+        provider: Provider = plugins.load("providers", spoken)(model, self._settings, self._keys)
         return provider
 
     def add(self, model: Model, *, replacing: bool = False) -> Model:
@@ -159,6 +162,8 @@ class Catalog:
         return stored, "catalog"
 
     def _stored(self, name: str) -> Model | None:
+        if not name.isprintable():  # no database can hold it
+            return None
         columns = tables.models.c
         query = select(tables.models).where(columns.name == name)
         with self._database.read() as connection:

@@ -1,7 +1,8 @@
 """The one place where Python itself sends HTTP.
 
-Small and few requests: the list of models of a server, one test question. What is sent in numbers
-goes through the engine. On the standard library, because a base install should be light.
+Small and few requests: the list of models of a server, one test question, what a shell asks of a
+Wordmill elsewhere. What is sent in numbers goes through the engine. On the standard library,
+because a base install should be light.
 
 Certificates are verified, redirects are not followed, the answer has a ceiling, the whole exchange
 has a deadline, and proxies come from the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY,
@@ -14,7 +15,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -78,6 +79,59 @@ def send(
     return _Exchange(parts, limits).run(method, headers or {}, body)
 
 
+def stream(
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    limits: Limits | None = None,
+) -> "Streamed | Failure":
+    """One request whose answer is read line by line as it comes. Close what is returned.
+
+    limits: `first_byte` bounds each wait for more; `total` and `reply` bound nothing here.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(url)
+    exchange = _Exchange(parts, limits or Limits())
+    started = time.monotonic()
+    try:
+        return Streamed(exchange, exchange.ask(method, headers or {}, body), started)
+    except (OSError, http.client.HTTPException) as error:
+        exchange.connection.close()
+        return exchange.failure(error, started)
+
+
+class Streamed:
+    """An answer that comes little by little. `failure`: why its lines ended too early, or None."""
+
+    def __init__(
+        self, exchange: "_Exchange", answer: http.client.HTTPResponse, started: float
+    ) -> None:
+        self.status = answer.status
+        self.failure: Failure | None = None
+        self._exchange, self._answer, self._started = exchange, answer, started
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Its lines, without their ends, until it ends, breaks off or is closed."""
+        try:
+            while line := self._answer.readline():
+                yield line.rstrip(b"\r\n")
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if not self._exchange.late.is_set():
+                self.failure = (
+                    Failure("dropped", "the connection was closed")
+                    if isinstance(error, ValueError)
+                    else self._exchange.failure(error, self._started)
+                )
+
+    def close(self) -> None:
+        """End it, also from another thread, where it waits for a line."""
+        self._exchange.end()
+        self._exchange.connection.close()
+
+
 class _Exchange:
     def __init__(self, parts: SplitResult, limits: Limits) -> None:
         self.parts, self.limits = parts, limits
@@ -113,43 +167,53 @@ class _Exchange:
     ) -> Response | Failure:
         started = time.monotonic()
         # The socket's timeouts bound each wait; a server that drips bytes is ended by this.
-        watch = threading.Timer(self.limits.total, self._end)
+        watch = threading.Timer(self.limits.total, self.end)
         watch.daemon = True
         watch.start()
         try:
             return self._exchange(method, headers, body, started)
-        except TimeoutError:
-            return self._timeout(started)
-        except socket.gaierror as error:
-            return Failure("name", str(error.strerror))
-        except ssl.SSLCertVerificationError as error:
-            return Failure("tls", error.verify_message)
-        except ssl.SSLError as error:
-            return self._timeout(started) if self.late.is_set() else Failure("tls", error.reason)
-        except (ConnectionResetError, BrokenPipeError, http.client.HTTPException) as error:
-            if self.late.is_set():
-                return self._timeout(started)
-            return Failure("dropped", str(error).strip() or type(error).__name__)
-        except OSError as error:
-            if self.late.is_set():
-                return self._timeout(started)
-            if str(error).startswith("Tunnel connection failed"):
-                return Failure("proxy", str(error))
-            return Failure("refused", error.strerror or str(error))
+        except (OSError, http.client.HTTPException) as error:
+            return self.failure(error, started)
         finally:
             watch.cancel()
             self.connection.close()
 
-    def _exchange(
-        self, method: str, headers: Mapping[str, str], body: bytes | None, started: float
-    ) -> Response | Failure:
+    def failure(self, error: Exception, started: float) -> Failure:
+        """What an exception of the exchange means."""
+        match error:
+            case TimeoutError():
+                return self._timeout(started)
+            case socket.gaierror():
+                return Failure("name", str(error.strerror))
+            case ssl.SSLCertVerificationError():
+                return Failure("tls", error.verify_message)
+        if self.late.is_set():
+            return self._timeout(started)
+        match error:
+            case ssl.SSLError():
+                return Failure("tls", error.reason)
+            case ConnectionResetError() | BrokenPipeError() | http.client.HTTPException():
+                return Failure("dropped", str(error).strip() or type(error).__name__)
+            case OSError() if not str(error).startswith("Tunnel connection failed"):
+                return Failure("refused", error.strerror or str(error))
+        return Failure("proxy", str(error))
+
+    def ask(
+        self, method: str, headers: Mapping[str, str], body: bytes | None
+    ) -> http.client.HTTPResponse:
+        """Send the request; the answer's head."""
         connection = self.connection
         connection.connect()
         connection.sock.settimeout(self.limits.first_byte)
         connection.request(
             method, self.target, body, {"User-Agent": "wordmill", **headers, **self.extra}
         )
-        answer = connection.getresponse()
+        return connection.getresponse()
+
+    def _exchange(
+        self, method: str, headers: Mapping[str, str], body: bytes | None, started: float
+    ) -> Response | Failure:
+        answer = self.ask(method, headers, body)
         pieces: list[bytes] = []
         size = 0
         while piece := answer.read1(65536):
@@ -168,7 +232,8 @@ class _Exchange:
             seconds=time.monotonic() - started,
         )
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Break it off, from another thread."""
         self.late.set()
         sock = self.connection.sock
         if sock is not None:

@@ -1,9 +1,15 @@
+import io
 import json
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Type
 from tests.cli.typed import Typed, type_command
 from tests.servers.imperfect import Asked, Told, completion, models, serving
 
@@ -28,8 +34,8 @@ MOCK = ("add", "mock", "--provider", "openai", "--base-url", "http://127.0.0.1:9
 def test_the_first_model_is_there_already(typed: Models) -> None:
     assert typed("list") == Typed(
         0,
-        "name       provider   model      base URL    at once  price  key   fallback  from\n"
-        "rehearsal  rehearsal  rehearsal  rehearsal:  auto     0/0    none  -         built in\n",
+        "name       provider   model      base URL    key   from\n"
+        "rehearsal  rehearsal  rehearsal  rehearsal:  none  built in\n",
         "",
     )
 
@@ -42,7 +48,10 @@ def test_adding_and_looking(typed: Models) -> None:
     assert typed(*full) == Typed(
         0,
         "Added mock: mock-1 at http://127.0.0.1:9000/v1.\n",
-        "note: A_KEY is not set yet.\nTry it with: wordmill models test mock\n",
+        (
+            "note: A_KEY is not set yet; `wordmill models key mock` stores a key.\n"
+            "Try it with: wordmill models test mock\n"
+        ),
     )
     assert json.loads(typed("show", "mock", "--json").out) == {
         "name": "mock",
@@ -64,7 +73,10 @@ def test_adding_and_looking(typed: Models) -> None:
     lines = typed("show", "mock").out.splitlines()
     assert lines[0] == "field          value"
     assert "headers        X-Team: blue, api-key: ${A_KEY}" in lines
-    assert lines[-2:] == ["key is set     missing", "falls back to  rehearsal"]
+    assert lines[-2:] == ["key            missing", "falls back to  rehearsal"]
+    head, mock, *_ = typed("list").out.splitlines()
+    assert head.endswith("at once  price/M   key      fallback   from")
+    assert mock.endswith("8        0.15/0.6  missing  rehearsal  catalog")
     listed = json.loads(typed("list", "--json").out)
     assert [(model["name"], model["from"]) for model in listed] == [
         ("mock", "catalog"),
@@ -81,7 +93,7 @@ def test_a_preset_needs_no_address(typed: Models, monkeypatch: pytest.MonkeyPatc
     assert "GROQ_API_KEY" in shown
     assert "gsk_secret_value" not in shown
     assert typed("list").out.splitlines()[1].split() == [
-        "fast", "groq", "m", "https://api.groq.com/openai/v1", "auto", "0/0", "set", "-", "catalog",
+        "fast", "groq", "m", "https://api.groq.com/openai/v1", "set", "catalog",
     ]  # fmt: skip
 
 
@@ -216,3 +228,96 @@ def test_a_home_that_cannot_be_made(
         f"error: The data folder {tmp_path}/file/home cannot be made: Not a directory. "
         "Name another in WORDMILL_HOME.\n",
     )
+
+
+# Stored keys --------------------------------------------------------------------------------------
+
+SECRET = "k-hunter2hunter2"
+
+
+def test_a_key_is_read_from_what_is_piped_in(
+    typed: Models, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pipe(*arguments: str, key: str = SECRET + "\n") -> Typed:
+        monkeypatch.setattr("sys.stdin", io.StringIO(key))
+        return typed(*arguments)
+
+    with serving(lambda _: completion()) as server:
+        typed("add", "mock", "--base-url", server.url, "--model", "mock-1", "--key-env", "A_KEY")
+        assert typed("test", "mock").err == (
+            "error: No API key for the model 'mock': the variable A_KEY is not set. Set it, or "
+            "store the key with `wordmill models key mock`.\n"
+        )
+        assert pipe("key", "mock") == Typed(
+            0,
+            "Stored your key for mock, encrypted.\n",
+            "Try it with: wordmill models test mock\n",
+        )
+        assert typed("test", "mock").code == 0
+        assert server.asked[-1].headers["authorization"] == f"Bearer {SECRET}"
+        assert SECRET.encode() not in b"".join(
+            file.read_bytes() for file in home.rglob("*") if file.is_file()
+        )
+        assert typed("list").out.count("stored") == 1
+        assert typed("show", "mock").out.splitlines()[-1].endswith("  stored")
+        monkeypatch.setenv("A_KEY", "k-variable")
+        assert typed("test", "mock").code == 0
+        assert server.asked[-1].headers["authorization"] == f"Bearer {SECRET}"
+        assert typed("key", "mock", "--remove").out == "Removed your key for mock.\n"
+        assert typed("test", "mock").code == 0
+        assert server.asked[-1].headers["authorization"] == "Bearer k-variable"
+        monkeypatch.delenv("A_KEY")
+        assert pipe("key", "mock", "--everyone").out == (
+            "Stored everybody's key for mock, encrypted.\n"
+        )
+        assert typed("test", "mock").code == 0
+        assert "stored for everybody" in typed("list").out
+        assert typed("key", "mock", "--remove", "--everyone").code == 0
+    assert typed("key", "mock", "--remove") == Typed(
+        2, "", "error: There is no stored key of the model 'mock' that is yours.\n"
+    )
+    assert pipe("key", "mock", key="").err == (
+        "error: API key for mock: nothing was piped in, and there is nobody to ask.\n"
+    )
+    assert pipe("key", "mock", key="schlüssel").err.startswith("error: This is no API key: ")
+    assert pipe("key", "mokc").err.startswith(
+        "error: There is no model 'mokc'. Did you mean 'mock'?"
+    )
+
+
+def test_a_key_is_typed_unseen(typed: Models) -> None:
+    """On a terminal it is asked for, and not shown."""
+    typed("add", "mock", "--base-url", "http://127.0.0.1:9", "--model", "m")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", "from wordmill.cli import main; main()"]
+    command += ["models", "key", "mock"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    while b"API key for mock:" not in seen:
+        seen += os.read(ours, 1000)
+    os.write(ours, SECRET.encode() + b"\n")
+    while b"encrypted." not in seen:
+        seen += os.read(ours, 1000)
+    assert process.wait(30) == 0
+    os.close(ours)
+    assert SECRET.encode() not in seen
+
+
+def test_a_run_goes_with_the_stored_key(
+    typed: Models, wordmill: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        "name: one\nmodel: mock\ncolumns:\n  said: {type: prompt, prompt: Say something.}\n"
+    )
+    with serving(lambda _: completion()) as server:
+        typed("add", "mock", "--base-url", server.url, "--model", "mock-1", "--key-env", "A_KEY")
+        failed = wordmill("generate", "recipe.yaml", "--rows", "2", "--out", "out", "--yes")
+        assert failed.code == 2
+        assert "`wordmill models key mock`" in failed.err
+        monkeypatch.setattr("sys.stdin", io.StringIO(SECRET))
+        typed("key", "mock")
+        done = wordmill("generate", "recipe.yaml", "--rows", "2", "--out", "out", "--yes")
+    assert done.code == 0, done.err
+    told = {asked.headers.get("authorization") for asked in server.asked}
+    assert told == {f"Bearer {SECRET}"}

@@ -83,12 +83,11 @@ def test_a_preview_asks_nothing_that_a_run_was_told(
 
 def test_only_so_many_rows_are_shown(project: Project, wordmill: Type) -> None:
     project.recipe(SHORT.replace("mock", "rehearsal"))
-    for rows in (0, 1001):
-        assert wordmill("preview", "recipe.yaml", "-n", rows) == (
-            2,
-            "",
-            f"error: A preview shows 1 to 1,000 rows, not {rows:,}.\n",
-        )
+    assert wordmill("preview", "recipe.yaml", "-n", 1001) == (
+        2,
+        "",
+        "error: A preview shows 1 to 1,000 rows, not 1,001.\n",
+    )
 
 
 def test_a_refused_key_ends_a_preview(project: Project, wordmill: Type) -> None:

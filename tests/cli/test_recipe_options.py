@@ -16,6 +16,8 @@ model: rehearsal
 parameters:
   actions: {type: integer, default: 3, min: 1, max: 5, help: actions for each scene}
   loud: {type: boolean, default: false}
+  kind: {type: boolean, default: true, help: kind words}
+  name: {type: string, default: "", help: whose}
   tone: {type: choice, choices: [dry, warm], default: dry}
   rows_of_text: {type: integer, default: 2}
 columns:
@@ -62,7 +64,8 @@ def test_defaults_hold_and_switches_can_be_turned_off(stories: Project, wordmill
         (("--actons", "4"), "has an option --actons. Did you mean '--actions'"),
         (("--actions", "9"), "--param actions=9: must be a whole number from 1 to 5, not "),
         (("--actions",), "--actions needs a value."),
-        (("--scenes", "many"), "--scenes is a whole number, not 'many'."),
+        (("--scenes", "many"), "--scenes: 'many' is no number of rows: a whole one, from 1 on."),
+        (("--rows", "0"), "--rows': '0' is no number of rows: a whole one, from 1 on."),
         (("--scenes", "2", "--rows", "3"), "--rows 3 and --scenes 2 mean the same and differ."),
         (("other.yaml",), "'other.yaml' is one word too many: a command makes one recipe."),
         (("--param", "nope=1"), "--param nope=1: the recipe has no parameter 'nope'."),
@@ -90,6 +93,9 @@ def test_help_lists_what_the_recipe_brings(stories: Project, wordmill: Type) -> 
     text = " ".join(typed.out.split())
     assert "Options of the recipe stories: --scenes N As --rows." in text
     assert "--actions N actions for each scene. A whole number from 1 to 5. [default: 3]" in text
+    assert "--kind true|false kind words. [default: true]" in text
+    assert "--name VALUE whose. Text." in text
+    assert "[default: ]" not in text
     assert "Options of the recipe" not in wordmill("preview", "--help").out
 
 

@@ -216,7 +216,9 @@ def test_check_takes_the_options_of_the_recipe(capsys: pytest.CaptureFixture[str
 def test_no_rows_is_no_number_of_rows(capsys: pytest.CaptureFixture[str]) -> None:
     checked = type_command(capsys, "check", "rlhi", "--rows", "0")
     assert checked.code == 2
-    assert "Invalid value for '--rows' / '-n': 0 is not in the range" in checked.err
+    assert checked.err.endswith(
+        "Invalid value for '-n' / '--rows': '0' is no number of rows: a whole one, from 1 on.\n"
+    )
 
 
 def test_a_recipe_without_models_costs_nothing(

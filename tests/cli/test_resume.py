@@ -175,8 +175,59 @@ def test_a_run_whose_seed_file_changed_does_not_go_on(
     refused = wordmill("resume", "letters-1", "--budget", "9requests")
     assert refused.code == 2
     assert refused.err.startswith(
-        "error: The run letters-1 cannot go on as it began: a file that its recipe reads has "
-        "changed"
+        "error: The run letters-1 cannot go on as it began: a file that its recipe reads, or a "
+        f"module that it calls, has changed (below {project.folder}). Put it back, or begin anew "
+    )
+    (project.folder / "names.csv").unlink()
+    gone = wordmill("resume", "letters-1", "--budget", "9requests")
+    assert (gone.code, gone.err) == (
+        2,
+        "error: columns.who.file: there is no file 'names.csv'; the recipe's paths start in "
+        f"{str(project.folder)!r}.\n",
     )
     (project.folder / "names.csv").write_text("name\nAda\nBo\nCy\nDi\n")
     assert wordmill("resume", "letters-1", "--budget", "9requests").code == 0
+
+
+def test_a_run_goes_on_from_another_folder(
+    project: Project, rehearse: Rehearse, wordmill: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = rehearse(seed=1)
+    (project.folder / "shop.py").write_text("def price(row):\n    return row['row'] * 2\n")
+    (project.folder / "names.csv").write_text("name\nAda\nBo\n")
+    project.recipe(
+        "name: letters\nmodel: mock\ncolumns:\n"
+        "  who: {type: seed, file: names.csv}\n"
+        '  price: {type: python, function: "shop:price"}\n'
+        '  letter: {type: prompt, prompt: "Write to {{ who.name }} about {{ price }}."}\n'
+    )
+    url = f"http://127.0.0.1:{server.port}/v1"
+    assert wordmill("models", "add", "mock", "--base-url", url, "--model", "m").code == 0
+    assert wordmill("generate", "recipe.yaml", "--rows", 2, "--budget", "1requests").code == 3
+    other = project.folder / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    went_on = wordmill("resume", "letters-1", "--budget", "9requests")
+    assert went_on.code == 0, went_on.err
+    rows = list(open_dataset(project.folder / "datasets/letters").table().rows())
+    assert [(row["who"]["name"], row["price"]) for row in rows] == [("Ada", 0), ("Bo", 2)]
+
+
+def test_a_run_whose_function_changed_does_not_go_on(
+    project: Project, rehearse: Rehearse, wordmill: Type
+) -> None:
+    server = rehearse(seed=1)
+    project.model("mock", f"http://127.0.0.1:{server.port}/v1")
+    (project.folder / "goods.py").write_text("def price(row):\n    return 2\n")
+    project.recipe(
+        "name: letters\nmodel: mock\ncolumns:\n"
+        '  price: {type: python, function: "goods:price"}\n'
+        '  letter: {type: prompt, prompt: "Write about {{ price }}."}\n'
+    )
+    assert wordmill("generate", "recipe.yaml", "--rows", 4, "--budget", "2requests").code == 3
+    (project.folder / "goods.py").write_text("def price(row):\n    return 30\n")
+    refused = wordmill("resume", "letters-1", "--budget", "9requests")
+    assert (refused.code, "or a module that it calls, has changed" in refused.err) == (2, True)
+    refused = wordmill("generate", "recipe.yaml", "--rows", 4)
+    assert refused.code == 2
+    assert "unfinished (short) run letters-1 of another recipe" in refused.err

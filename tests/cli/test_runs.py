@@ -57,6 +57,20 @@ def test_a_run_is_shown(tickets: Project, wordmill: Type) -> None:
     )
 
 
+def test_runs_are_kept_on_postgresql(
+    project: Project, wordmill: Type, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORDMILL_DATABASE_URL", postgres_url)
+    project.recipe(SHORT)
+    wordmill("models", "add", "mock", "--provider", "rehearsal", "--model", "any")
+    typed = wordmill("generate", "recipe.yaml", "--rows", 3)
+    assert typed.code == 0, typed.err
+    assert wordmill("runs", "show", "notes-1").out.splitlines()[2].split() == ["state", "finished"]
+    assert wordmill("export", "notes-1", "--format", "csv", "--to", "notes.csv").code == 0
+    assert wordmill("runs", "remove", "notes-1", "--yes").code == 0
+    assert wordmill("runs", "list").out.startswith("There are no runs yet.")
+
+
 def test_rows_are_paged(tickets: Project, wordmill: Type) -> None:
     first = wordmill("runs", "rows", "tickets-1", "--size", 5)
     heads = [line for line in first.out.splitlines() if line.startswith("row ")]
@@ -71,8 +85,10 @@ def test_rows_are_paged(tickets: Project, wordmill: Type) -> None:
     assert record["lineage"]["ticket"]["attempts"] == 1
     beyond = wordmill("runs", "rows", "tickets-1", "--page", 9)
     assert beyond.err == "error: The run tickets-1 has no page 9: 12 rows can be shown.\n"
-    assert wordmill("runs", "rows", "tickets-1", "--failed").err == (
-        "error: The run tickets-1 has no page 1: 0 rows with a failure can be shown.\n"
+    assert wordmill("runs", "rows", "tickets-1", "--failed") == (
+        0,
+        "",
+        "No row of tickets-1 holds a failure.\n",
     )
 
 
@@ -157,12 +173,12 @@ def test_a_removal_is_asked_for(tickets: Project, wordmill: Type) -> None:
 def test_rows_are_exported(tickets: Project, wordmill: Type) -> None:
     done = wordmill("export", "tickets-1", "--format", "jsonl", "--to", "out.jsonl", "--all")
     assert done.code == 0
-    assert done.out == "Wrote 12 rows to out.jsonl.\n"
+    assert done.out == "Wrote 12 rows as jsonl: out.jsonl.\n"
     assert len(Path("out.jsonl").read_text().splitlines()) == 12
     by_folder = wordmill(
         "export", "datasets/tickets", "--format", "jsonl", "--to", "b.jsonl", "--all"
     )
-    assert by_folder.out == "Wrote 12 rows to b.jsonl.\n"
+    assert by_folder.out == "Wrote 12 rows as jsonl: b.jsonl.\n"
     assert wordmill("export", "tickets-1", "--format", "jsonal", "--to", "x").err.startswith(
         "error: There is no export 'jsonal'. Did you mean 'jsonl'?"
     )
@@ -171,4 +187,14 @@ def test_rows_are_exported(tickets: Project, wordmill: Type) -> None:
         "error: The dataset of the run tickets-1 is not in datasets/tickets (any more): "
         "`wordmill resume tickets-1 --out FOLDER` writes it again, and asks for nothing that was "
         "answered.\n"
+    )
+
+
+def test_an_export_says_that_rows_are_rehearsed(project: Project, wordmill: Type) -> None:
+    project.recipe(SHORT.replace("mock", "rehearsal"))
+    wordmill("generate", "recipe.yaml", "--rows", 3)
+    done = wordmill("export", "notes-1", "--format", "sft", "--to", "train.jsonl")
+    assert done.out == (
+        "Wrote 3 rows as sft: train.jsonl. 3 of the dataset's rows hold answers of the rehearsal "
+        "model: filler, not to train on.\n"
     )

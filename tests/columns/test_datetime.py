@@ -146,6 +146,9 @@ def test_a_row_is_the_same_in_any_window_and_order(window: int) -> None:
         ({"after": "x", "gap": {"min": 3, "max": 1}}, "Datetime: gap: min 3 is above max 1."),
         ({"start": "2024-01-01", "end": "2024-01-02", "timezone": "Rome"},
          "Datetime: timezone: there is no time zone 'Rome'; names are as in Europe/Rome or UTC."),
+        ({"start": "0001-01-01", "end": "2024-01-02", "timezone": "Asia/Tokyo"},
+         ("Datetime: 0001-01-01 00:00:00 in its time zone is outside the years 1 to 9999 of "
+          "UTC.")),
         ({"start": "2024-01-01", "end": "2024-01-02", "unit": "month"},
          "Datetime: unit: cannot be 'month'. Did you mean 'minute'?"),
     ],

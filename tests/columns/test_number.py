@@ -131,6 +131,11 @@ def test_a_row_is_the_same_in_any_window_and_order(window: int) -> None:
          "Number: an integer has a whole `step`, not 0.5."),
         ({"min": 0, "max": 1, "as": "integer", "round": 1},
          "Number: `round` is for floats, and this is an integer."),
+        ({"min": 0, "max": 1e30, "as": "integer"},
+         "Number: an integer has at most 64 bits, and `max` is 1e+30."),
+        ({"min": True, "max": 2}, "Number: min: must be a whole number, not True."),
+        ({"distribution": "normal", "mean": 1, "std": True},
+         "Number: std: must be a number, not True."),
         ({"min": float("inf"), "max": 2}, "Number: min: must be a finite number, not inf."),
         ({"min": 0, "max": 1, "distribution": "gauss"}, "Number: distribution: cannot be 'gauss'."),
     ],
@@ -153,6 +158,29 @@ def test_bounds_that_leave_nothing_are_refused() -> None:
     assert str(caught.value) == (
         "columns.x: next to nothing of this poisson distribution lies between 900 and inf."
     )
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (Number(distribution="lognormal", median=1e308, sigma=10), "a number of JSON"),
+        (Number(distribution="normal", mean=0, std=1.7e308), "a number of JSON"),
+        (Number(distribution="normal", mean=0, std=1e19, as_="integer"), "an integer of 64 bits"),
+    ],
+)
+def test_ends_beyond_what_can_be_stored_are_refused(column: Number, kind: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        maker({"x": column}, "x")
+    assert str(caught.value) == (
+        f"columns.x: the ends of this {column.distribution} distribution are beyond what {kind} "
+        "can hold: give it a `min` and a `max`."
+    )
+
+
+def test_the_largest_floats_are_bounds_too() -> None:
+    drawn = cells(Number(min=-1.7e308, max=1.7e308), range(500))
+    assert all(-1.7e308 <= number <= 1.7e308 for number in drawn)
+    assert min(drawn) < -1e308 < 1e308 < max(drawn)
 
 
 def test_the_schema_of_its_values() -> None:

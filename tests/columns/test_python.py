@@ -1,5 +1,6 @@
 """Functions of the user's: called with copies, and their failures kept to their rows."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +9,11 @@ import pytest
 
 from tests.columns.filled import filled, maker
 from wordmill.columns.category import Category
+from wordmill.columns.files import fingerprint
+from wordmill.columns.modules import source_of
 from wordmill.columns.python import Python
 from wordmill.errors import RecipeError, RecipeErrors
+from wordmill.recipes import Recipe
 from wordmill.types import CellError, Value
 
 SHOP = '''
@@ -42,6 +46,9 @@ def stops(rows):
 
 async def later(values):
     return 1
+
+def leaves(values):
+    raise SystemExit(3)
 
 def odd(values):
     return [float("nan"), float("inf"), {1: 2}, {1, 2}, "\\ud800", b"x", object, (1, (2,)),
@@ -82,6 +89,11 @@ def test_what_it_raises_fails_its_row(shop: Path) -> None:
     assert [row["x"] for row in rows] == [
         0, CellError("python", "KeyError: 'no such\\nthing'"), 2,
     ]  # fmt: skip
+
+
+def test_a_function_that_would_end_the_process_fails_its_row(shop: Path) -> None:
+    (row,) = filled({"x": Python("shop:leaves")}, [0], shop)
+    assert row["x"] == CellError("python", "SystemExit: 3")
 
 
 def test_a_batch(shop: Path) -> None:
@@ -127,6 +139,74 @@ def test_another_recipe_with_a_module_of_the_same_name(shop: Path, tmp_path: Pat
     assert first.fill([{"row": 0}]) == [0]
 
 
+# A changed function ----------------------------------------------------------------------------
+
+
+def digest(folder: Path, function: str = "shop:total") -> str:
+    return Recipe("t", columns={"x": Python(function)}, folder=folder).digest
+
+
+def test_the_digest_follows_the_module_and_what_it_imports_from_the_folder(shop: Path) -> None:
+    before = digest(shop)
+    (shop / "unrelated.py").write_text("x = 1")
+    assert digest(shop) == before
+    (shop / "prices.py").write_text("PRICES = {'laptop': 800}")
+    changed = digest(shop)
+    assert changed != before
+    with (shop / "shop.py").open("a") as file:
+        file.write("\n\nRATE = 2\n")
+    assert digest(shop) not in (before, changed)
+
+
+def test_the_digest_of_a_module_is_the_same_in_another_folder(shop: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("shop.py", "prices.py"):
+        (copy / name).write_text((shop / name).read_text())
+    assert digest(copy) == digest(shop)
+
+
+def test_the_digest_runs_nothing(shop: Path) -> None:
+    assert len({digest(shop, function) for function in ("broken:f", "nowhere_at_all:f")}) == 2
+    assert "broken" not in sys.modules
+
+
+def test_packages_are_followed_inside_the_folder(shop: Path) -> None:
+    package = shop / "store"
+    (package / "parts").mkdir(parents=True)
+    for path, text in {
+        "__init__.py": "",
+        "parts/__init__.py": "from . import first\nfrom ..rates import RATE\n",
+        "parts/first.py": "import json\n",
+        "parts/unused.py": "x = 1\n",
+        "rates.py": "RATE = 2\n",
+    }.items():
+        (package / path).write_text(text)
+    found = {digest(shop, "store.parts:f")}
+    (package / "parts" / "unused.py").write_text("x = 2\n")
+    assert {digest(shop, "store.parts:f")} == found
+    for path in ("__init__.py", "parts/__init__.py", "parts/first.py", "rates.py"):
+        with (package / path).open("a") as file:
+            file.write("# changed\n")
+        found.add(digest(shop, "store.parts:f"))
+    assert len(found) == 5
+
+
+def test_an_installed_module_is_known_by_its_file(tmp_path: Path) -> None:
+    assert source_of("json:dumps", tmp_path) == fingerprint(Path(json.__file__))
+    assert source_of("sys:exit", tmp_path) == ""
+
+
+def test_a_changed_function_is_the_one_that_is_called(shop: Path) -> None:
+    columns = {"product": Category(["laptop"]), "x": Python("shop:total", needs=["product"])}
+    assert filled(columns, [0], shop)[0]["x"] == 900
+    (shop / "prices.py").write_text("PRICES = {'laptop': 1_000}")
+    assert filled(columns, [0], shop)[0]["x"] == 1_000
+    loaded = sys.modules["shop"]
+    assert filled(columns, [0], shop)[0]["x"] == 1_000
+    assert sys.modules["shop"] is loaded
+
+
 @pytest.mark.parametrize(
     ("function", "sentence"),
     [
@@ -134,7 +214,7 @@ def test_another_recipe_with_a_module_of_the_same_name(shop: Path, tmp_path: Pat
          "columns.x.function: the module 'shop' has no function 'totl'. Did you mean 'total'?"),
         ("shop:NUMBER",
          ("columns.x.function: the module 'shop' has no function 'NUMBER'. There are: fails, "
-         "later, many, no_list, odd, spoil, stops, too_few, total.")),
+         "later, leaves, many, no_list, odd, spoil, stops, too_few, total.")),
         ("shop:later",
          "columns.x.function: 'shop:later' is an async function; a column calls plain ones."),
         ("broken:f",

@@ -12,7 +12,6 @@ from wordmill.columns.sampling import (
     Deck,
     Shuffle,
     Stream,
-    balanced_index,
     below,
     block_counts,
     fraction,
@@ -126,17 +125,6 @@ def test_a_deck_in_any_order_is_the_same() -> None:
     there = Deck(7, "mood", (2, 1)).indexes(range(300))
     backwards = Deck(7, "mood", (2, 1)).indexes(range(299, -1, -1))
     assert backwards[::-1] == there
-
-
-def test_balanced_index_is_dealt_over_rows_and_items() -> None:
-    variants, items = 4, 3
-    drawn = [
-        balanced_index(7, "actions", row * items + item, [1] * variants)
-        for row in range(40)
-        for item in range(items)
-    ]
-    assert Counter(drawn) == dict.fromkeys(range(variants), 30)
-    assert drawn[:40] == Deck(7, "actions", (1,) * variants).indexes(range(40))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 64, 65, 1000])

@@ -46,7 +46,6 @@ def people(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def test_rows_in_order(people: str, tmp_path: Path) -> None:
     assert cells(Seed(people), range(3), tmp_path) == PEOPLE
     assert cells(Seed(people), [2, 0], tmp_path) == [PEOPLE[2], PEOPLE[0]]
-    assert Seed(people).rows(tmp_path) == 3
 
 
 def test_the_end_of_the_file(people: str, tmp_path: Path) -> None:
@@ -56,7 +55,6 @@ def test_the_end_of_the_file(people: str, tmp_path: Path) -> None:
     assert cells(Seed(people), [1, 3, 4], tmp_path) == [PEOPLE[1], used_up, used_up]
     assert cells(Seed(people, order="sampled"), [3], tmp_path) == [used_up]
     assert cells(Seed(people, repeat="cycle"), range(7), tmp_path) == [*PEOPLE, *PEOPLE, PEOPLE[0]]
-    assert Seed(people, repeat="cycle").rows(tmp_path) is None
 
 
 def test_columns_picked_and_renamed(people: str, tmp_path: Path) -> None:
@@ -105,18 +103,6 @@ def test_a_row_is_the_same_in_any_window_and_order(
     rows = filled(columns, range(50), tmp_path)
     assert filled(columns, range(50), tmp_path, window=window) == rows
     assert filled(columns, range(49, -1, -1), tmp_path, window=window)[::-1] == rows
-
-
-def test_its_fingerprint_is_of_the_contents(people: str, tmp_path: Path) -> None:
-    column = Seed(people)
-    before = column.fingerprint(tmp_path)
-    assert (column.reads(), len(before)) == ((people,), 32)
-    (tmp_path / "copy").mkdir()
-    (tmp_path / "copy" / people).write_bytes((tmp_path / people).read_bytes())
-    assert column.fingerprint(tmp_path / "copy") == before
-    with (tmp_path / people).open("ab") as file:
-        file.write(b"\n")
-    assert column.fingerprint(tmp_path) != before
 
 
 def test_csv_with_line_breaks_quotes_and_blank_lines(tmp_path: Path) -> None:

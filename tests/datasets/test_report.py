@@ -181,6 +181,24 @@ def test_one_number_alone(tmp_path: Path) -> None:
     assert "mean 2.50 median 2.50 from 2.50 to 2.50" in page.text
 
 
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("number", [1e17]),
+        ("number", [1e300, 1e300]),
+        ("number", [-1.7e308, 0.0, 1.7e308]),
+        ("number", [5e-324, 1e-323]),
+        ("integer", [2**63 - 1, -(2**63)]),
+        ("integer", [2**53 + 1] * 30),
+    ],
+)
+def test_the_largest_and_the_smallest_numbers(
+    tmp_path: Path, kind: str, values: list[float]
+) -> None:
+    page = page_of(tmp_path, **one({"type": kind}, values, "number"))
+    assert f"from {count(min(values))} to {count(max(values))}" in page.text
+
+
 def test_lists_are_counted_and_looked_into(tmp_path: Path) -> None:
     schema = {"type": "array", "items": {"type": "string", "enum": ["red", "blue"]}}
     page = page_of(tmp_path, **one(schema, [["red"], ["red", "blue"], [], None]))

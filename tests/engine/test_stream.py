@@ -170,3 +170,34 @@ def test_an_event_loop_hears_of_each_stream_that_has_something_new(rehearse, dri
     assert len(set(texts.values())) > 250
     assert engine.ready() == []
     assert not select.select([engine.stream_fileno()], [], [], 0)[0]
+
+
+def test_a_whole_answer_comes_in_one_piece_through_the_same_retries(serve, drive):
+    calls = [{"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}}]
+
+    def answer(number, body):
+        if number == 0:
+            return refused(503, "busy")
+        message = {"role": "assistant", "content": "all at once", "tool_calls": calls}
+        return said("", message=message)
+
+    server = serve(answer)
+    stream = drive(server.url).engine.stream("m", CHAT, BODY, whole=True)
+    assert read(stream) == ["all at once"]
+    record = stream.record()
+    assert (record.texts[0], record.attempts[0], record.errors[0]) == ("all at once", 2, None)
+    assert json.loads(record.bodies[0])["choices"][0]["message"]["tool_calls"] == calls
+    assert (record.input_tokens[0], record.output_tokens[0]) == (7, 3)
+    assert all("stream" not in body for body in server.bodies)
+
+
+def test_a_whole_answer_that_is_waited_for_can_be_cancelled(serve, drive):
+    release = threading.Event()
+    server = serve(lambda number, body: release.wait(10) and said("late"))
+    stream = drive(server.url).engine.stream("m", CHAT, BODY, whole=True)
+    while not server.bodies:
+        time.sleep(0.01)
+    stream.cancel()
+    assert read(stream, 2) == []
+    assert stream.record().errors[0] == "cancelled"
+    release.set()

@@ -1,6 +1,8 @@
 """What every export does: options, places, what is beside it, what it never writes over."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import orjson
 import pytest
@@ -10,6 +12,10 @@ from wordmill import plugins
 from wordmill.datasets import Dataset, export
 from wordmill.errors import ExportError, StorageError, UnknownName
 from wordmill.exports.base import Export, ExportResult
+from wordmill.exports.csv import Csv, CsvOptions
+from wordmill.exports.jsonl import Jsonl
+from wordmill.exports.tables import TableOptions
+from wordmill.types import Row
 
 FORMATS = ["csv", "dpo", "jsonl", "parquet", "sft"]
 OPTIONS = {"sft": {"variant": "any"}}
@@ -164,7 +170,41 @@ def test_the_result_is_said_in_a_sentence(scenarios: Dataset, tmp_path: Path) ->
     result = export(scenarios, "sft", tmp_path / "sft.jsonl")
     assert result.sentence() == (
         f"Wrote 58 rows as sft: {tmp_path}/sft.jsonl. Left out: 120 of another variant, 2 without "
-        "an answer. These are answers of the rehearsal model: filler, not to train on."
+        "an answer. 60 of the dataset's rows hold answers of the rehearsal model: filler, not to "
+        "train on."
     )
     plain = ExportResult("csv", 1, {}, (Path("a.csv"),), Path("a.export.json"))
     assert plain.sentence() == "Wrote 1 row as csv: a.csv."
+
+
+class Forgetful(Jsonl):
+    """Leaves out the first row."""
+
+    def begin(
+        self, file: BinaryIO, columns: list[str], options: TableOptions
+    ) -> Callable[[Row], None]:
+        write = super().begin(file, columns, options)
+        return lambda row: write(row) if row["row"] else None
+
+
+class Misnamed(Csv):
+    """Another header than the table's."""
+
+    def begin(
+        self, file: BinaryIO, columns: list[str], options: CsvOptions
+    ) -> Callable[[Row], None]:
+        write = super().begin(file, ["x", *columns[1:]], options)
+        return lambda row: write({"x": 0, **row})
+
+
+@pytest.mark.parametrize(("exporter", "found"), [(Forgetful, "2,499"), (Misnamed, "0")])
+def test_what_does_not_read_back_is_not_left_behind(
+    tickets: Dataset, tmp_path: Path, exporter: type[Export[Any]], found: str
+) -> None:
+    ending = exporter.ending
+    with pytest.raises(ExportError) as caught:
+        exporter().write(tickets, tmp_path / f"t{ending}", {"all": "true"})
+    assert str(caught.value).startswith(
+        f"t{ending} does not read back: 2,500 rows were written, and {found} hold its columns. "
+    )
+    assert not list(tmp_path.glob(f"*{ending}*"))

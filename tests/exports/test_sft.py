@@ -166,8 +166,8 @@ def test_which_of_two_columns(tickets: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ExportError) as caught:
         export(tickets, "sft", tmp_path / "a.jsonl")
     assert str(caught.value) == (
-        "Which column is to be learnt? There is ticket, urgency. Name it with the option "
-        "completion."
+        "Which column is to be learnt? There is ticket, urgency. Name one with the option "
+        "completion, as --option completion=ticket."
     )
     export(tickets, "sft", tmp_path / "a.jsonl", {"completion": "ticket"})
     messages = lines(tmp_path / "a.jsonl")[0]["messages"]
@@ -180,8 +180,8 @@ def test_a_recipe_without_any_answers(make: Make, tmp_path: Path) -> None:
     with pytest.raises(ExportError) as caught:
         export(make(recipe, [{"x": "a"}]), "sft", tmp_path / "a.jsonl")
     assert str(caught.value) == (
-        "Which column is to be learnt? There is none that a model wrote. Name it with the option "
-        "completion."
+        "Which column is to be learnt? There is none that a model wrote. Name one with the option "
+        "completion, as --option completion=COLUMN."
     )
     with pytest.raises(ExportError) as caught:
         export(make(recipe, [{"x": "a"}]), "sft", tmp_path / "a.jsonl", {"completion": "x"})

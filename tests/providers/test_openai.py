@@ -196,8 +196,8 @@ def test_a_key_is_read_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(KeyMissing) as caught:
         asked.lane()
     assert str(caught.value) == (
-        "No API key for the model 'mock': the variable A_KEY is not set. Set it, or name another "
-        "with `wordmill models add mock --key-env VARIABLE`."
+        "No API key for the model 'mock': the variable A_KEY is not set. Set it, or store the key "
+        "with `wordmill models key mock`."
     )
     with pytest.raises(KeyMissing):
         provider(headers={"api-key": "${A_KEY}"}).lane()

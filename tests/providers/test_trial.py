@@ -201,8 +201,8 @@ def test_each_status_has_its_sentence(status: int, key_env: str | None, sentence
 def test_a_key_that_is_wanted() -> None:
     trial, url = tried(chat(Told(401, {"error": {"message": "no"}})))
     assert trial.sentence == (
-        f"{url}/v1/chat/completions wants an API key (401: no), and 'mock' has none: name its "
-        "variable with --key-env."
+        f"{url}/v1/chat/completions wants an API key (401: no), and 'mock' has none: store it "
+        "with `wordmill models key mock`, or name its variable with --key-env."
     )
 
 
@@ -210,8 +210,8 @@ def test_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("A_KEY")
     mock = provider("http://127.0.0.1:1", key_env="A_KEY")
     sentence = (
-        "No API key for the model 'mock': the variable A_KEY is not set. Set it, or name another "
-        "with `wordmill models add mock --key-env VARIABLE`."
+        "No API key for the model 'mock': the variable A_KEY is not set. Set it, or store the key "
+        "with `wordmill models key mock`."
     )
     assert mock.test() == Trial(False, sentence)
     assert mock.probe().sentence == sentence

@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from wordmill import Candidates, Category, Judge, Prompt, Recipe, RecipeError, Template
+from wordmill import Candidates, Category, Judge, Prompt, Recipe, Seed, Template
 from wordmill.recipes.estimates import (
     SAMPLE,
     ColumnEstimate,
@@ -15,7 +17,7 @@ from wordmill.types import Value
 
 def foretold(rows: int = 1_000, **columns: Value) -> dict[str, ColumnEstimate]:
     recipe = Recipe("t", model="m", columns=columns)
-    return {part.column: part for part in estimate(recipe, rows, 2048)}
+    return {part.column: part for part in estimate(recipe, recipe.makers(), rows, 2048)}
 
 
 def test_requests_are_exact() -> None:
@@ -31,6 +33,20 @@ def test_requests_are_exact() -> None:
         "ticket": 1_000, "sorry": 500, "replies": 3_000, "each": 3_000, "duel": 6_000,
     }  # fmt: skip
     assert {part.model for part in parts.values()} == {"m"}
+
+
+def test_items_that_are_not_made_are_not_asked_about() -> None:
+    parts = foretold(
+        mood=Category(["calm", "angry"], draw="balanced"),
+        replies=Candidates("Reply", n=3, when="mood == 'angry'"),
+        each=Prompt("Good? {{ item.text }}", each="replies", choices=["yes", "no"]),
+        some=Prompt("Why? {{ item.text }}", each="replies", when="row % 10 == 0"),
+        duel=Judge(pairwise="replies"),
+        lost=Prompt("{{ replies[0].text }}"),
+    )
+    assert {name: part.requests for name, part in parts.items()} == {
+        "replies": 1_500, "each": 1_500, "some": 150, "duel": 3_000, "lost": 1_000,
+    }  # fmt: skip
 
 
 def test_a_prompt_is_measured_with_what_it_reads() -> None:
@@ -78,20 +94,35 @@ def test_what_fails_whatever_models_answer_is_a_fault() -> None:
         "after": Prompt("{{ typo.x }}"),
         "never": Prompt("{{ mood.nme }}", when="false"),
     })  # fmt: skip
-    faults = [str(fault) for fault in sure_faults(recipe, 100)]
-    assert faults[0].startswith("columns.typo: no row can be made; row 0: template: ")
-    assert [fault.path[1] for fault in sure_faults(recipe, 100)] == ["typo", "variant_of_none"]
+    faults = sure_faults(recipe, recipe.makers(), 100)
+    assert str(faults[0]).startswith("columns.typo: no row can be made; row 0: template: ")
+    assert [fault.path[1] for fault in faults] == ["typo", "variant_of_none"]
+
+
+def test_more_rows_than_a_column_has_are_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text("name\nAnn\nBo\nCy\n")
+    columns = {
+        "in_order": Seed("people.csv"),
+        "shuffled": Seed("people.csv", order="sampled"),
+        "crossed": Seed("people.csv", order="crossed"),
+        "tone": Category(["calm", "angry"], draw="crossed"),
+        "again": Seed("people.csv", repeat="cycle"),
+        "maybe": Seed("people.csv", when="row < 3"),
+    }
+    recipe = Recipe("t", columns=columns, folder=tmp_path)
+    assert sure_faults(recipe, recipe.makers(), 3) == []
+    words = "has {} rows, and {:,} are asked for: ask for {} at most (`--rows {}`), or write"
+    assert [str(fault) for fault in sure_faults(recipe, recipe.makers(), 4_000)] == [
+        f"columns.in_order: people.csv {words.format(3, 4_000, 3, 3)} `repeat: cycle`.",
+        f"columns.shuffled: people.csv {words.format(3, 4_000, 3, 3)} `repeat: cycle`.",
+        f"columns.crossed: people.csv, crossed, {words.format(6, 4_000, 6, 6)} `repeat: cycle`.",
+    ]
 
 
 def test_only_a_few_rows_are_made() -> None:
     made = Recipe("t", columns={"a": Template("{{ row }}")})
-    assert estimate(made, 10**9, 2048) == ()
+    assert estimate(made, made.makers(), 10**9, 2048) == ()
     assert SAMPLE == 20
-
-
-def test_a_recipe_that_cannot_be_made_is_refused() -> None:
-    with pytest.raises(RecipeError, match="neither it nor the recipe names one"):
-        estimate(Recipe("t", columns={"a": Prompt("x")}), 10, 2048)
 
 
 @pytest.mark.parametrize(

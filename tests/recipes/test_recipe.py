@@ -69,7 +69,7 @@ def test_both_doors_give_the_same_recipe() -> None:
     )
 
 
-GOLDEN_DIGEST = "e0af2ce02c64fc41a38329f723bdba76"
+GOLDEN_DIGEST = "c25b0fdd9386036371eed96a62856dc3"
 
 
 def test_a_recipe_written_out_reads_back_as_itself() -> None:
@@ -488,6 +488,34 @@ def test_what_columns_refuse_is_told_for_all_of_them_with_lines() -> None:
         "`model: NAME`, or run with --model NAME (`wordmill models list`)."
     )
     assert str(two).startswith("a.yaml:4:27: columns.two.file: there is no file 'no.csv'")
+
+
+def test_a_parameter_without_a_value_is_told_once_with_its_line() -> None:
+    text = (
+        "name: a\nparameters: {n: {type: integer}}\n"
+        "columns:\n  one: {type: template, template: x}\n  two: {type: template, template: y}\n"
+    )
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_yaml(text, "a.yaml").makers()
+    assert str(caught.value) == (
+        "a.yaml:2:14: parameters.n: the parameter 'n' has no default: give it a value, a whole "
+        "number, with --param n=VALUE."
+    )
+
+
+def test_a_column_is_not_pointed_to_itself_for_items() -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe("a", model="m", columns={"one": Prompt("x"), "two": Judge(pairwise="one")})
+    assert str(caught.value) == (
+        "columns.two: 'one' has no items; a column of type candidates has."
+    )
+
+
+def test_the_digest_says_which_file_is_not_there_with_its_line() -> None:
+    recipe = Recipe.from_yaml("name: a\ncolumns:\n  one: {type: seed, file: no.csv}\n", "a.yaml")
+    with pytest.raises(RecipeErrors) as caught:
+        _ = recipe.digest
+    assert str(caught.value).startswith("a.yaml:3:27: columns.one.file: there is no file 'no.csv'")
 
 
 def test_makers_come_in_the_order_of_making() -> None:

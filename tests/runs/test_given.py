@@ -111,6 +111,56 @@ def test_failed_cells_and_failed_items_are_made(project: Project) -> None:
             assert new["score"] is not None
 
 
+def test_a_pair_that_failed_is_judged_again(project: Project) -> None:
+    """One question about one pair is refused: its row's pairs are asked again, and no other's."""
+
+    def sulk(asked: Asked) -> Told:
+        judging = '"winner"' in json.dumps(asked.body.get("response_format", ""))
+        told.append(judging)
+        if judging and sum(told) == 1:
+            return completion("I'm sorry, but I can't help with that.")
+        return fitting(asked)
+
+    told: list[bool] = []
+    recipe = deeds(3)
+    with serving(sulk) as server:
+        project.model("mock", f"{server.url}/v1", concurrency=1)
+        first = generate(recipe, rows=3, out="first", cache=False)
+    assert first.causes == {"pairs": {"refused": 1}}
+    with serving(fitting) as server:
+        project.model("mock", f"{server.url}/v1", concurrency=1)
+        second = generate(recipe, rows=3, out="second", rest_of="deeds-1", cache=False)
+        assert len(server.asked) == 6
+    assert (second.state, second.failed) == ("finished", 0)
+    assert all(
+        pair["error"] is None for row in values(Path("second")) for pair in row["items"]["pairs"]
+    )
+
+
+def test_what_is_computed_again_and_the_same_makes_nothing_new(
+    project: Project, rehearse: Callable[..., Rehearsal]
+) -> None:
+    server = rehearse(seed=1)
+    project.model("mock", f"http://127.0.0.1:{server.port}/v1")
+    columns = {
+        "size": {"type": "category", "values": [None, 1]},
+        "text": {"type": "template", "template": "{{ size }}", "when": "size is not none"},
+        "note": {"type": "prompt", "prompt": "A note of {{ size }} or {{ text }}."},
+    }
+    generate(Recipe("notes", model="mock", columns=columns), rows=10, out="a")
+    again = Recipe("notes", model="mock", columns=columns)
+    same = generate(again, rows=10, out="b", rest_of="notes-1", cache=False)
+    assert same.reading.requests == 0
+    columns["text"]["template"] = "{{ size }}!"
+    del columns["text"]["when"]
+    other = generate(
+        Recipe("notes", model="mock", columns=columns), rows=10, out="c", rest_of="notes-1",
+        cache=False,
+    )  # fmt: skip
+    nulls = sum(row["size"] is None for row in other.rows())
+    assert 0 < other.reading.requests == nulls < 10
+
+
 def test_a_column_that_the_earlier_run_had_not_is_made(
     project: Project, rehearse: Callable[..., Rehearsal]
 ) -> None:

@@ -14,7 +14,7 @@ from wordmill.settings import load
 
 
 @pytest.fixture
-def registry() -> Iterator[Registry]:
+def registry(either_database: str) -> Iterator[Registry]:
     settings = load()
     with open_database(settings) as database:
         yield Registry(database, settings)

@@ -204,9 +204,9 @@ impl Engine {
         self.core.descriptor().map_err(fault)
     }
 
-    #[pyo3(signature = (lane, path, body, salt = 0))]
-    fn stream(&self, lane: &str, path: &str, body: &[u8], salt: u64) -> PyResult<Stream> {
-        let stream = self.core.stream(lane, path, body, salt).map_err(fault)?;
+    #[pyo3(signature = (lane, path, body, salt = 0, whole = false))]
+    fn stream(&self, lane: &str, path: &str, body: &[u8], salt: u64, whole: bool) -> PyResult<Stream> {
+        let stream = self.core.stream(lane, path, body, salt, whole).map_err(fault)?;
         Ok(Stream { core: self.core.clone(), stream, record: Mutex::new(None) })
     }
 

@@ -21,6 +21,11 @@ impl Attempt {
     fn failed(failure: Failure) -> Self {
         Attempt { result: Err(failure), raw: Bytes::new(), shown: false, partial: String::new() }
     }
+
+    fn cancelled(partial: String) -> Self {
+        let failure = Failure::new(Kind::Cancelled, "cancelled by its reader");
+        Attempt { result: Err(failure), raw: Bytes::new(), shown: true, partial }
+    }
 }
 
 /// One try of one request, its answer in one piece.
@@ -47,6 +52,18 @@ fn understand(api: Api, status: u16, body: Bytes, sent: usize) -> Attempt {
     }
 }
 
+/// One try of a request that somebody waits for, its answer in one piece.
+pub async fn at_once(endpoint: &Endpoint, job: &Job, target: &Uri, out: &Out, feed: &Feed) -> (Attempt, Hints) {
+    let (attempt, hints) = tokio::select! {
+        ended = whole(endpoint, job, target, out) => ended,
+        () = feed.cancel() => (Attempt::cancelled(String::new()), Hints::default()),
+    };
+    if let Some(text) = attempt.result.as_ref().ok().map(|reply| &reply.text).filter(|text| !text.is_empty()) {
+        feed.text(text.clone());
+    }
+    (attempt, hints)
+}
+
 /// One try of one request, its answer shown as it comes.
 pub async fn streamed(endpoint: &Endpoint, job: &Job, target: &Uri, out: &Out, feed: &Feed) -> (Attempt, Hints) {
     let body = match shape::streaming(&job.body) {
@@ -54,18 +71,12 @@ pub async fn streamed(endpoint: &Endpoint, job: &Job, target: &Uri, out: &Out, f
         Err(words) => return (Attempt::failed(Failure::new(Kind::BadRequest, words)), Hints::default()),
     };
     let mut collector = Collector::default();
-    let cancelled = |partial: &str| Attempt {
-        result: Err(Failure::new(Kind::Cancelled, "cancelled by its reader")),
-        raw: Bytes::new(),
-        shown: true,
-        partial: partial.to_string(),
-    };
     let mut head = tokio::select! {
         head = endpoint.send(target, body, out) => match head {
             Ok(head) => head,
             Err(failure) => return (Attempt::failed(failure), Hints::default()),
         },
-        () = feed.cancel() => return (cancelled(""), Hints::default()),
+        () = feed.cancel() => return (Attempt::cancelled(String::new()), Hints::default()),
     };
     let hints = head.hints;
     if head.status != 200 || head.json {
@@ -90,7 +101,7 @@ pub async fn streamed(endpoint: &Endpoint, job: &Job, target: &Uri, out: &Out, f
         let chunk = tokio::select! {
             chunk = endpoint.chunk(&mut head, out) => chunk,
             // Dropping the head closes the connection.
-            () = feed.cancel() => return (cancelled(collector.partial()), hints),
+            () = feed.cancel() => return (Attempt::cancelled(collector.partial().to_string()), hints),
         };
         match chunk {
             Ok(Some(bytes)) => {

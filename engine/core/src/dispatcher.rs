@@ -353,6 +353,7 @@ impl Dispatcher {
             let guard = PanicGuard(this.shared.clone());
             let (mut attempt, hints) = match &job.stream {
                 None => attempt::whole(&endpoint, &job, &target, &out).await,
+                Some(feed) if feed.whole() => Box::pin(attempt::at_once(&endpoint, &job, &target, &out, feed)).await,
                 Some(feed) => Box::pin(attempt::streamed(&endpoint, &job, &target, &out, feed)).await,
             };
             drop(out);

@@ -371,12 +371,12 @@ impl Engine {
         self.shared.outbox.descriptor().map_err(|error| format!("no file descriptor is left: {error}"))
     }
 
-    /// Send one request with `stream: true`.
-    pub fn stream(&self, lane: &str, path: &str, body: &[u8], salt: u64) -> Result<Stream, String> {
+    /// Send one request with `stream: true`, or `whole`: as it is, its answer in one piece.
+    pub fn stream(&self, lane: &str, path: &str, body: &[u8], salt: u64, whole: bool) -> Result<Stream, String> {
         self.check()?;
         let index = self.lane(lane)?;
         let (body, key, bound) = shape::whole(&self.prefix(index, path), &self.config.lanes[index], body, salt)?;
-        let (feed, stream) = stream::pair(self.streamed.fetch_add(1, Ordering::Relaxed), self.shared.streams.clone());
+        let (feed, stream) = stream::pair(self.streamed.fetch_add(1, Ordering::Relaxed), whole, self.shared.streams.clone());
         let mut job = job(0, key, index, dispatcher::route(path), body, bound);
         job.stream = Some(feed);
         self.shared.inboxes[index].put([job].into());

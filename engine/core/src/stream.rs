@@ -16,6 +16,8 @@ const LONGEST_EVENT: usize = 1 << 20;
 #[derive(Debug, Default)]
 struct Shared {
     id: u64,
+    /// The answer is asked for in one piece.
+    whole: bool,
     ready: Arc<Ready>,
     state: Mutex<State>,
     changed: Condvar,
@@ -42,8 +44,8 @@ pub struct Feed(Arc<Shared>);
 pub struct Stream(Arc<Shared>);
 
 /// A pair that belongs together. What is new in it is told to `ready`, by its number.
-pub(crate) fn pair(id: u64, ready: Arc<Ready>) -> (Feed, Stream) {
-    let feed = Feed(Arc::new(Shared { id, ready, ..Shared::default() }));
+pub(crate) fn pair(id: u64, whole: bool, ready: Arc<Ready>) -> (Feed, Stream) {
+    let feed = Feed(Arc::new(Shared { id, whole, ready, ..Shared::default() }));
     let stream = Stream(feed.0.clone());
     (feed, stream)
 }
@@ -62,6 +64,10 @@ impl Feed {
             state.outcome = Some(outcome);
             state.ended = true;
         });
+    }
+
+    pub(crate) fn whole(&self) -> bool {
+        self.0.whole
     }
 
     pub(crate) fn cancelled(&self) -> bool {
@@ -291,7 +297,7 @@ mod tests {
     use super::*;
 
     fn collect(parts: &[&[u8]]) -> (Result<Value, Kind>, String) {
-        let (feed, stream) = pair(7, Arc::default());
+        let (feed, stream) = pair(7, false, Arc::default());
         let mut collector = Collector::default();
         let pushed = parts.iter().try_for_each(|part| collector.push(part, &feed));
         let result = match pushed {

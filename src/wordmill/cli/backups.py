@@ -7,6 +7,7 @@ import click
 
 from wordmill import backups
 from wordmill.cli.settings import warn
+from wordmill.secrets import KEY_FILE
 from wordmill.settings import load
 
 
@@ -18,19 +19,20 @@ from wordmill.settings import load
     help="Also the key that opens stored secrets: then guard the backup as you guard them.",
 )
 def backup(path: Path, with_key: bool) -> None:
-    """Write all that the data folder and the database hold into one file, while others work.
+    """Write the data folder and the database into one file.
 
-    Datasets that lie outside the data folder are files already, and are not in it.
+    Others may go on working. Datasets that lie outside the data folder are files already, and are
+    not in it.
     """
     settings = load()
     warn(settings)
     summary = backups.back_up(settings, path, with_key=with_key, tell=_tell)
     _tell("")
     click.echo(f"{path} holds {_words(summary)}.")
-    if not summary.with_key and (settings.home / backups.KEY_FILE).exists():
+    if not summary.with_key and (settings.home / KEY_FILE).exists():
         click.echo(
             "The key that opens stored API keys is not in it (--with-key): keep "
-            f"{settings.home / backups.KEY_FILE} somewhere else, or enter those keys again."
+            f"{settings.home / KEY_FILE} somewhere else, or enter those keys again."
         )
     click.echo(f"Check it: wordmill restore {path} --verify")
 
@@ -41,7 +43,10 @@ def backup(path: Path, with_key: bool) -> None:
     "--verify", is_flag=True, help="Only try it, in a folder of its own that is removed again."
 )
 def restore(path: Path, verify: bool) -> None:
-    """Fill an empty data folder from a backup. Every part is checked before anything is written."""
+    """Fill an empty data folder from a backup.
+
+    Every part is checked before anything is written.
+    """
     if verify:
         summary = backups.verify(path, tell=_tell)
         _tell("")

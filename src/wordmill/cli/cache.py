@@ -38,7 +38,7 @@ def show(as_json: bool) -> None:
     else:
         click.echo(
             f"The cache {file} holds {_answers(stats['entries'])}, {_size(stats['bytes'])}, "
-            f"of runs from {_day(stats['oldest'])} to {_day(stats['newest'])}."
+            f"of runs {_days(stats['oldest'], stats['newest'])}."
         )
 
 
@@ -146,5 +146,6 @@ def _size(number: int) -> str:
     return f"{size:.1f} GB"
 
 
-def _day(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
+def _days(oldest: float, newest: float) -> str:
+    first, last = (f"{datetime.fromtimestamp(one, UTC):%Y-%m-%d}" for one in (oldest, newest))
+    return f"of {first}" if first == last else f"from {first} to {last}"

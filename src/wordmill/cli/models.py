@@ -1,18 +1,20 @@
 """`wordmill models`: the catalog of models."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
 import click
 
 from wordmill import models as catalog
+from wordmill.accounts import ProviderKeys
 from wordmill.cli.settings import warn
 from wordmill.cli.table import table
-from wordmill.database import open_database
+from wordmill.database import LOCAL, open_database
 from wordmill.errors import ConfigError, UnknownName
 from wordmill.models import Catalog, Model
+from wordmill.providers.base import KeySource
 from wordmill.providers.presets import PRESETS
 from wordmill.settings import Settings, load, parse_concurrency
 
@@ -45,7 +47,7 @@ def list_(as_json: bool, presets: bool) -> None:
     if presets:
         _list_presets(as_json)
         return
-    with _opened() as (models, settings):
+    with _opened() as (models, key_of):
         found = models.all()
         if as_json:
             click.echo(json.dumps([_described(model, source) for model, source in found], indent=2))
@@ -58,14 +60,16 @@ def list_(as_json: bool, presets: bool) -> None:
                 model.base_url,
                 "auto" if model.concurrency is None else str(model.concurrency),
                 f"{model.price_in:g}/{model.price_out:g}",
-                _key(model, settings),
+                key_of(model),
                 model.fallback or "-",
                 source,
             )
             for model, source in found
         ]
-    head = ("name", "provider", "model", "base URL", "at once", "price", "key", "fallback", "from")
-    click.echo(table(head, rows))
+    head = (
+        "name", "provider", "model", "base URL", "at once", "price/M", "key", "fallback", "from",
+    )  # fmt: skip
+    click.echo(table(head, rows, {"at once": "auto", "price/M": "0/0", "fallback": "-"}))
 
 
 @models.command()
@@ -73,7 +77,7 @@ def list_(as_json: bool, presets: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def show(name: str, as_json: bool) -> None:
     """Show one model whole."""
-    with _opened() as (models, settings):
+    with _opened() as (models, key_of):
         model = models.get(name)
         (source,) = (source for other, source in models.all() if other.name == name)
         described = _described(model, source)
@@ -81,7 +85,7 @@ def show(name: str, as_json: bool) -> None:
             click.echo(json.dumps(described, indent=2))
             return
         rows = [(field, _cell(field, value)) for field, value in described.items()]
-        rows.append(("key is set", _key(model, settings)))
+        rows.append(("key", key_of(model)))
         if model.fallback:
             rows.append(("falls back to", _fallbacks(models, name)))
     click.echo(table(("field", "value"), rows))
@@ -144,19 +148,22 @@ def add(
             "headers": dict(_header(text) for text in headers),
         }
     )
-    with _opened() as (models, settings):
+    with _opened() as (models, key_of):
         models.add(model, replacing=replacing)
         missing = None
         try:
             models.chain(name)
         except UnknownName as error:
             missing = str(error)
-        key = _key(model, settings)
+        key = key_of(model)
     click.echo(f"Added {name}: {model.model} at {model.base_url}.")
     if missing:
         click.echo(f"note: {missing} Add it before a run.", err=True)
     if key == "missing":
-        click.echo(f"note: {model.key_env} is not set yet.", err=True)
+        click.echo(
+            f"note: {model.key_env} is not set yet; `wordmill models key {name}` stores a key.",
+            err=True,
+        )
     click.echo(f"Try it with: wordmill models test {name}", err=True)
 
 
@@ -182,6 +189,39 @@ def test(name: str, as_json: bool) -> None:
 
 @models.command()
 @click.argument("name")
+@click.option(
+    "--everyone/--own",
+    default=False,
+    show_default="own",
+    help="For the requests of all people, or only for yours and the command line's.",
+)
+@click.option("--remove", "removing", is_flag=True, help="Forget the stored key.")
+def key(name: str, everyone: bool, removing: bool) -> None:
+    """Store the API key of a model, encrypted.
+
+    It is asked for, or the first line of what is piped in. One's own stored key comes first, then
+    the variable that --key-env names, then everybody's stored key. It goes only to the address that
+    the model has now.
+    """
+    from wordmill.cli.people import asked, opened
+
+    whose = "everybody's" if everyone else "your"
+    if not removing:
+        with _opened() as (models, _):
+            models.get(name)  # before anybody types a key
+    with opened() as accounts:
+        actor, keys = accounts.people.local(), accounts.provider_keys
+        if removing:
+            keys.remove(actor, name, everyone=everyone)
+            click.echo(f"Removed {whose} key for {name}.")
+            return
+        keys.set(actor, name, asked(f"API key for {name}"), everyone=everyone)
+    click.echo(f"Stored {whose} key for {name}, encrypted.")
+    click.echo(f"Try it with: wordmill models test {name}", err=True)
+
+
+@models.command()
+@click.argument("name")
 def remove(name: str) -> None:
     """Forget a model."""
     with _opened() as (models, _):
@@ -190,11 +230,12 @@ def remove(name: str) -> None:
 
 
 @contextmanager
-def _opened() -> Iterator[tuple[Catalog, Settings]]:
+def _opened() -> Iterator[tuple[Catalog, Callable[[Model], str]]]:
     settings = load()
     warn(settings)
     with open_database(settings) as database:
-        yield Catalog(database, settings), settings
+        keys = ProviderKeys(database, settings).of(LOCAL)
+        yield Catalog(database, settings, keys), lambda model: _key(model, settings, keys)
 
 
 def _list_presets(as_json: bool) -> None:
@@ -241,8 +282,16 @@ def _fallbacks(models: Catalog, name: str) -> str:
         return str(error)
 
 
-def _key(model: Model, settings: Settings) -> str:
-    """Whether the key is there; never the key."""
-    if model.key_env is None:
-        return "none"
-    return "set" if settings.secret(model.key_env) else "missing"
+def _key(model: Model, settings: Settings, keys: KeySource) -> str:
+    """Whether there is a key, and from where; never the key."""
+    try:
+        own, shared = keys(model)
+    except ConfigError:
+        return "cannot be opened"
+    if own is not None:
+        return "stored"
+    if model.key_env is not None and settings.secret(model.key_env):
+        return "set"
+    if shared is not None:
+        return "stored for everybody"
+    return "none" if model.key_env is None else "missing"

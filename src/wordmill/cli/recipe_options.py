@@ -1,4 +1,6 @@
-"""Options that a recipe brings along: its parameters, and the name of its main table for `--rows`.
+"""RECIPE and the options that change it, for every command that takes one.
+
+Some of them the recipe brings along: its parameters, and the name of its main table for `--rows`.
 
     wordmill generate rlhi --scenarios 200 --actions 3 --compare
 
@@ -7,22 +9,66 @@ collected here and read by the recipe. `--param NAME=VALUE` says the same for a 
 name is an option of the command.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import click
 
 from wordmill.errors import WordmillError, nearest
 from wordmill.recipes import Recipe
+from wordmill.runs.launch import with_default_model
+from wordmill.runs.plan import MAX_ROWS
+from wordmill.settings import Settings
+
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A recipe as the command line wants it. rows: given under the table's name, or None."""
+    """A recipe as the command line wants it.
+
+    rows: how many, under whichever name they were given, or None.
+    """
 
     recipe: Recipe
     rows: int | None
-    parameters: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """RECIPE and its options, as a person typed them."""
+
+    words: tuple[str, ...]
+    model: str | None
+    seed: int | None
+    sets: Pairs
+    params: Pairs
+    rows: int | None
+
+    @property
+    def recipe(self) -> str:
+        """The recipe's name. Raises UsageError without one."""
+        return _named(click.get_current_context(), self.words)
+
+    def choose(self, settings: Settings) -> Chosen:
+        """The recipe, changed as the options say.
+
+        Raises UsageError for an option that neither the command nor the recipe has, RecipeError.
+        """
+        ctx = click.get_current_context()
+        recipe = Recipe.load(self.recipe)
+        rows, given = _read(ctx, recipe, self.words[1:])
+        if None not in (rows, self.rows) and rows != self.rows:
+            raise click.UsageError(
+                f"--rows {self.rows} and --{_dashed(recipe.table)} {rows} mean the same and "
+                "differ.",
+                ctx,
+            )
+        values = {**dict(self.params), **given}
+        changed = recipe.with_values(values, self.sets, self.seed, self.model)
+        return Chosen(with_default_model(changed, settings), rows or self.rows)
 
 
 class RecipeCommand(click.Command):
@@ -51,8 +97,7 @@ class RecipeCommand(click.Command):
         return super().parse_args(ctx, args)
 
 
-def read_words(ctx: click.Context, words: Sequence[str]) -> tuple[str, list[str]]:
-    """The recipe's name, and what click did not know. Raises UsageError without a recipe."""
+def _named(ctx: click.Context, words: Sequence[str]) -> str:
     if not words:
         raise click.UsageError(
             "Name a recipe: a file, a folder with a recipe.yaml, or a built-in one such as rlhi.",
@@ -63,22 +108,17 @@ def read_words(ctx: click.Context, words: Sequence[str]) -> tuple[str, list[str]
             f"Name the recipe before its options: wordmill {ctx.info_name} RECIPE {words[0]} ...",
             ctx,
         )
-    return words[0], list(words[1:])
+    return words[0]
 
 
-def choose(
-    ctx: click.Context, named: str, rest: Sequence[str], params: Sequence[tuple[str, str]]
-) -> Chosen:
-    """Load the recipe and read what was given for it.
-
-    rest: what click did not know.  params: of `--param`.  Raises UsageError for an option that
-    neither the command nor the recipe has, RecipeError.
-    """
-    recipe = Recipe.load(named)
+def _read(
+    ctx: click.Context, recipe: Recipe, words: Sequence[str]
+) -> tuple[int | None, dict[str, str]]:
+    """What click did not know: rows under the table's name, and parameters."""
     rows: int | None = None
-    values = dict(params)
+    values: dict[str, str] = {}
     known = {_dashed(name): name for name in recipe.declared}
-    for option, value in _pairs(ctx, recipe, rest):
+    for option, value in _pairs(ctx, recipe, words):
         name = option.removeprefix("--")
         if name in known:
             values[known[name]] = value
@@ -92,7 +132,7 @@ def choose(
                 f"{option}{nearest(option, set(every))}",
                 ctx,
             )
-    return Chosen(recipe, rows, values)
+    return rows, values
 
 
 def _pairs(ctx: click.Context, recipe: Recipe, rest: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -118,9 +158,11 @@ def _pairs(ctx: click.Context, recipe: Recipe, rest: Sequence[str]) -> Iterator[
 
 
 def _count(ctx: click.Context, option: str, value: str) -> int:
-    if not value.isdecimal():
-        raise click.UsageError(f"{option} is a whole number, not {value!r}.", ctx)
-    return int(value)
+    try:
+        return Rows().convert(value, None, ctx)
+    except click.BadParameter as error:
+        error.param_hint = option
+        raise
 
 
 def _dashed(name: str) -> str:
@@ -128,8 +170,9 @@ def _dashed(name: str) -> str:
 
 
 def _value(recipe: Recipe, name: str) -> str:
-    kind = recipe.declared[name].type
-    return {"boolean": "", "integer": "N", "number": "X"}.get(kind, "VALUE")
+    declared = recipe.declared[name]
+    switch = "true|false" if declared.default is True else ""
+    return {"boolean": switch, "integer": "N", "number": "X"}.get(declared.type, "VALUE")
 
 
 def _help(recipe: Recipe, name: str) -> str:
@@ -137,9 +180,25 @@ def _help(recipe: Recipe, name: str) -> str:
     words = [parameter.help.rstrip(".") + "." if parameter.help else ""]
     if parameter.type != "boolean":
         words.append(f"{parameter.wanted().capitalize()}.")
-    if parameter.default not in (None, False):
-        words.append(f"[default: {parameter.default}]")
+    if parameter.default not in (None, False, ""):
+        default = "true" if parameter.default is True else parameter.default
+        words.append(f"[default: {default}]")
     return " ".join(filter(None, words))
+
+
+class Rows(click.ParamType[int]):
+    """A number of rows."""
+
+    name = "N"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """From 1 on."""
+        text = str(value)
+        if not (text.isascii() and text.isdecimal()) or not 0 < int(text) < MAX_ROWS:
+            self.fail(f"{text!r} is no number of rows: a whole one, from 1 on.", param, ctx)
+        return int(text)
 
 
 class Assignment(click.ParamType[tuple[str, str]]):
@@ -157,3 +216,51 @@ class Assignment(click.ParamType[tuple[str, str]]):
         if not sign or not name.strip():
             self.fail(f"{value!r} must be NAME=VALUE.", param, ctx)
         return name.strip(), text
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+WORDS = {"ignore_unknown_options": True, "allow_interspersed_args": True}
+"""The context of a command that takes a recipe: what click does not know, the recipe may."""
+
+_OPTIONS = (
+    click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="RECIPE"),
+    click.option("--model", help="For every language column that names none."),
+    click.option("--seed", type=click.IntRange(0), help="Another seed gives other rows."),
+    click.option("--set", "sets", type=Assignment(), multiple=True, metavar="COLUMN.OPTION=VALUE",
+                 help="Change an option of a column."),
+    click.option("--param", "params", type=Assignment(), multiple=True,
+                 help="A parameter of the recipe, as --NAME VALUE says too."),
+)  # fmt: skip
+
+
+def takes_recipe(
+    default_rows: int,
+) -> Callable[[Callable[Concatenate[Typed, P], R]], Callable[..., R]]:
+    """Give a command RECIPE and the options that change it, as its first argument.
+
+    Stands above the command's own options, below `click.command(cls=RecipeCommand,
+    context_settings=WORDS)`.
+    """
+    rows = click.option("-n", "--rows", type=Rows(), help=f"How many.  [default: {default_rows}]")
+
+    def decorate(function: Callable[Concatenate[Typed, P], R]) -> Callable[..., R]:
+        @wraps(function)
+        def command(
+            words: tuple[str, ...],
+            model: str | None,
+            seed: int | None,
+            sets: Pairs,
+            params: Pairs,
+            rows: int | None,
+            *args: P.args,
+            **options: P.kwargs,
+        ) -> R:
+            return function(Typed(words, model, seed, sets, params, rows), *args, **options)
+
+        for option in (rows, *reversed(_OPTIONS)):
+            option(command)
+        return command
+
+    return decorate

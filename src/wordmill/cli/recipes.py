@@ -9,18 +9,18 @@ from pathlib import Path
 
 import click
 
-from wordmill.cli.recipe_options import Assignment, RecipeCommand, choose, read_words
+from wordmill.accounts import catalog_of
+from wordmill.cli.recipe_options import WORDS, RecipeCommand, Typed, takes_recipe
 from wordmill.cli.settings import warn
 from wordmill.columns import files
 from wordmill.columns.faults import Fault
 from wordmill.database import open_database
 from wordmill.errors import ConfigError, RecipeError, StorageError, WordmillError
-from wordmill.models import Catalog
 from wordmill.providers.base import Model, Probe
 from wordmill.recipes import Recipe
 from wordmill.recipes.estimates import ColumnEstimate, Speed, estimate, seconds, sure_faults
 from wordmill.recipes.recipe import BUILT_IN, FILE, find
-from wordmill.runs.launch import DEFAULT_ROWS, with_default_model
+from wordmill.runs.launch import DEFAULT_ROWS
 from wordmill.runs.show import count, duration, money, rounded
 from wordmill.settings import Settings, load
 
@@ -55,69 +55,38 @@ def new(name: str, what: str | None) -> None:
         click.echo(f"  wordmill {command.format(shlex.quote(name))}")
 
 
-@click.command(
-    cls=RecipeCommand,
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True},
-)
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="RECIPE")
-@click.option("--rows", "-n", type=click.IntRange(1, 2**34), help="For the estimate; default 100.")
-@click.option("--model", help="For every language column that names none.")
-@click.option("--seed", type=click.IntRange(0), help="Another seed gives other rows.")
-@click.option(
-    "--set",
-    "sets",
-    type=Assignment(),
-    multiple=True,
-    metavar="COLUMN.OPTION=VALUE",
-    help="Change an option of a column.",
-)
-@click.option(
-    "--param",
-    "params",
-    type=Assignment(),
-    multiple=True,
-    help="A parameter of the recipe, as --NAME VALUE says too.",
-)
-@click.pass_context
-def check(
-    ctx: click.Context,
-    words: tuple[str, ...],
-    rows: int | None,
-    model: str | None,
-    seed: int | None,
-    sets: tuple[tuple[str, str], ...],
-    params: tuple[tuple[str, str], ...],
-) -> int:
-    """See whether a RECIPE will work and what it will cost; no completion is asked for.
+@click.command(cls=RecipeCommand, context_settings=WORDS)
+@takes_recipe(DEFAULT_ROWS)
+def check(typed: Typed) -> int:
+    """See whether a recipe will work and what it will cost.
 
-    Shown are the order of its columns, whether each model can be reached, and an estimate of
-    requests, tokens, money and time. RECIPE is a file, a folder, or the name of a built-in one.
+    No completion is asked for. Shown are the order of its columns, whether each model can be
+    reached, and an estimate of requests, tokens, money and time. RECIPE is a file, a folder, or the
+    name of a built-in one.
 
     \b
     wordmill check tickets.yaml --rows 5000
     wordmill check rlhi --scenarios 200 --actions 3 --model gpt
     """
-    named, rest = read_words(ctx, words)
     settings = load()
     warn(settings)
     try:
-        chosen = choose(ctx, named, rest, params)
-        recipe = chosen.recipe.with_values(chosen.parameters, sets, seed, model)
-        recipe = with_default_model(recipe, settings)
+        chosen = typed.choose(settings)
     except RecipeError as error:
         return _complain(error.each)
-    rows = rows or chosen.rows or DEFAULT_ROWS
+    recipe, rows = chosen.recipe, chosen.rows or DEFAULT_ROWS
     _say("recipe", f"{recipe.name}: {_columns(recipe)}, made in this order:")
     for step in _steps(recipe):
         _say("", f"  {', '.join(step)}")
     errors: list[WordmillError] = []
     models = _models(recipe, settings, errors)
     try:
-        faults = sure_faults(recipe, rows)
-        parts = estimate(recipe, rows, settings.default_max_tokens)
+        makers = recipe.makers()
     except RecipeError as refused:
         errors += refused.each
     else:
+        faults = sure_faults(recipe, makers, rows)
+        parts = estimate(recipe, makers, rows, settings.default_max_tokens)
         errors += map(recipe.error, faults)
         told = {fault.path[1] for fault in faults}
         _tell(parts, told, rows, models, settings)
@@ -159,7 +128,7 @@ def _models(recipe: Recipe, settings: Settings, errors: list[WordmillError]) -> 
     """The models that the recipe asks, each looked for at its server, side by side."""
     found: dict[str, Model] = {}
     with open_database(settings) as database:
-        catalog = Catalog(database, settings)
+        catalog = catalog_of(database, settings)
         for name in sorted(recipe.models()):
             try:
                 for model in catalog.chain(name):
@@ -167,10 +136,10 @@ def _models(recipe: Recipe, settings: Settings, errors: list[WordmillError]) -> 
             except ConfigError as error:
                 errors.append(recipe.error(Fault(_named(recipe, name), str(error))))
         providers = {name: catalog.provider(name) for name in found}
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        probes = pool.map(lambda provider: provider.probe(), providers.values())
-        for name, probe in zip(providers, probes, strict=True):
-            _tell_probe(name, probe, errors)
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            probes = pool.map(lambda provider: provider.probe(), providers.values())
+            for name, probe in zip(providers, probes, strict=True):
+                _tell_probe(name, probe, errors)
     return found
 
 

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     "--seed", type=click.IntRange(min=0), default=0, help="Another seed, other answers and faults."
 )
 def rehearse(port: int, host: str, latency: str, errors: str, limit: int | None, seed: int) -> None:
-    """Serve the rehearsal model: OpenAI's API, answered at once and from nothing.
+    """Serve the rehearsal model.
 
-    No weights, no key, no network. Answers depend on the request and the seed alone: English text,
-    JSON that follows the schema asked for, one of the choices given. With --errors, --latency and
-    --limit it is as unkind as real servers are.
+    It speaks OpenAI's API and answers at once, without weights, key or network. Answers depend on
+    the request and the seed alone: English text, JSON that follows the schema asked for, one of the
+    choices given. With --errors, --latency and --limit it is as unkind as real servers are.
 
     Errors: 429, 401, 500, 503, drop, truncate, malformed, empty, slow, refuse, schema, as-an-ai.
     GET /stats counts what was answered and what went wrong. Ctrl-C stops it.

@@ -54,7 +54,7 @@ def list_(as_json: bool) -> None:
         for run in found
     ]
     head = ("run", "state", "rows", "requests", "money", "time", "begun", "folder")
-    click.echo(table(head, rows))
+    click.echo(table(head, rows, {"money": money(0.0)}))
 
 
 @runs.command()
@@ -93,6 +93,9 @@ def rows(run: str, number: int, size: int, row: int | None, failed: bool, as_jso
         for record in part.records:
             click.echo(json.dumps(record, ensure_ascii=False))
         return
+    if failed and not part.total:
+        click.echo(f"No row of {run} holds a failure.", err=True)
+        return
     if not part.records:
         what = f"row {row}" if row is not None else f"page {number}"
         raise RunError(
@@ -104,14 +107,17 @@ def rows(run: str, number: int, size: int, row: int | None, failed: bool, as_jso
         pages = -(-part.total // size)
         more = f"; --page {number + 1} shows more" if number < pages else ""
         of = count(part.total, "row")
-        click.echo(f"\npage {number} of {pages}, {of} of {found.rows:,}{more}",
+        click.echo(f"\npage {number:,} of {pages:,}, {of} of {found.rows:,}{more}",
                    err=True)  # fmt: skip
 
 
 @runs.command()
 @click.argument("run")
 def cancel(run: str) -> None:
-    """Ask a run to stop; what is in flight is awaited, and it can go on later."""
+    """Ask a run to stop.
+
+    What is in flight is awaited, and the run can go on later.
+    """
     with _opened() as house:
         found = house.registry.cancel(run)
     click.echo(
@@ -125,7 +131,10 @@ def cancel(run: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dataset", is_flag=True, help="Delete the dataset in its folder too.")
 def remove(run: str, yes: bool, dataset: bool) -> None:
-    """Forget a run: its records and its answers in the cache; the dataset stays."""
+    """Forget a run; its dataset stays.
+
+    Its records are deleted, and with them its answers in the cache.
+    """
     from wordmill.runs.places import clear, holds
 
     with _opened() as house:
@@ -156,7 +165,14 @@ def remove(run: str, yes: bool, dataset: bool) -> None:
 def export(
     run: str, form: str, to: Path, options: tuple[tuple[str, str], ...], everything: bool
 ) -> None:
-    """Write the rows of a run, or of a dataset folder, in another form."""
+    """Write the rows of a run in another form.
+
+    RUN may be the folder of a dataset too. docs/exports.md lists the options of each format.
+
+    \b
+    wordmill export tickets-1 --format csv --to tickets.csv
+    wordmill export tickets-1 --format sft --option completion=ticket --to train.jsonl
+    """
     if form not in plugins.names("exports"):
         plugins.load("exports", form)
     folder = Path(run)
@@ -166,10 +182,7 @@ def export(
     from wordmill.datasets import export as write
 
     given = dict(options) | ({"all": "true"} if everything else {})
-    done = write(folder, form, to, given)
-    click.echo(f"Wrote {count(done.rows, 'row')} to {', '.join(shown(one) for one in done.files)}.")
-    if done.skipped:
-        click.echo(f"Left out: {by_cause(done.skipped)}.", err=True)
+    click.echo(write(folder, form, to, given).sentence())
 
 
 def _dataset(run: Run) -> Path:

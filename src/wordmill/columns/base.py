@@ -13,14 +13,17 @@ values that the column reads. So any window of rows, in any order, gives the sam
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, LiteralString, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from wordmill.columns.faults import faults_of
+from wordmill.columns.files import fingerprint, resolve
+from wordmill.columns.plain import NotPlain, plain
 from wordmill.errors import RecipeError, RecipeErrors
 from wordmill.types import Answer, Ask, CellError, Reply, Row, Value
 
@@ -48,6 +51,10 @@ class Filler(ABC):
     @abstractmethod
     def fill(self, rows: Sequence[Row]) -> list[Value | CellError]:
         """One value a row, in the order of `rows`; each row holds all that the column reads."""
+
+    def shortage(self, rows: int) -> str:
+        """Why the first so many rows cannot all have a value, in a sentence; "" if they can."""
+        return ""
 
 
 class Asker(ABC):
@@ -89,7 +96,9 @@ class Config(BaseModel):
     )
 
     def __init__(self, /, *main: Value, **options: Value) -> None:
-        """Fill in the options. Raises RecipeError with every fault; pydantic's is its cause."""
+        """Fill in the options. Raises RecipeError with every fault, the reader's own as its cause:
+        pydantic's, or NotPlain.
+        """
         fields = type(self).model_fields.items()
         names = [field.alias or name for name, field in fields if field.kw_only is False][:1]
         kind = type(self).__name__
@@ -101,15 +110,38 @@ class Config(BaseModel):
                 raise RecipeError(f"{kind} got its option {name!r} twice.")
             options[name] = value
         try:
+            options = plain(options)
             super().__init__(**options)
+        except NotPlain as error:
+            raise RecipeError(f"{kind}: {error}") from error
         except ValidationError as error:
             faults = faults_of(error, type(self), options)
             raise RecipeErrors([RecipeError(f"{kind}: {fault}") for fault in faults]) from error
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Value, info: ValidationInfo) -> Value:
+        """`true` is no 1, as pydantic would have it."""
+        if isinstance(value, bool) and info.field_name is not None:
+            kinds = set(_leaves(cls.model_fields[info.field_name].annotation))
+            if kinds & {int, float} and not kinds & {bool, Any}:
+                kind: LiteralString = "int_type" if int in kinds else "float_type"
+                raise PydanticCustomError(kind, "true and false are no numbers")
+        return value
 
     def written(self) -> dict[str, Value]:
         """The options that differ from their defaults, as YAML would say them; `type` first."""
         options = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return {"type": self.model_dump(include={"type"})["type"], **options}
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation is put together from."""
+    arguments = get_args(annotation)
+    if not arguments:
+        yield annotation
+    for argument in arguments:
+        yield from _leaves(argument)
 
 
 class Column(Config, ABC):
@@ -129,11 +161,17 @@ class Column(Config, ABC):
         return self.written()
 
     def reads(self) -> tuple[str, ...]:
-        """Files that the values come from, as the recipe writes them; relative to its folder.
-
-        Their contents are part of the recipe's digest.
-        """
+        """Files that the values come from, as the recipe writes them; relative to its folder."""
         return ()
+
+    def contents(self, folder: Path, where: str) -> Mapping[str, str]:
+        """What texts of the options stand for outside the recipe: fingerprints, by text.
+
+        The recipe's digest takes them in place of the texts. By default, of the files of `reads`.
+        folder: of the recipe.  where: the column, for messages.  Raises RecipeError.
+        """
+        option = f"{where}.file"
+        return {path: fingerprint(resolve(folder, path, option), option) for path in self.reads()}
 
     @abstractmethod
     def needs(self) -> frozenset[str]:

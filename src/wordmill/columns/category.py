@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import gcd, lcm
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -440,6 +440,14 @@ def _foresee(context: Context, names: frozenset[str]) -> _Foresight | None:
     return tuple(found.items()) if all(visit(name) for name in sorted(names)) else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Hand:
+    """Neighbouring rows with the values that decide, and what they were dealt."""
+
+    cells: list[Value | CellError]
+    rows: list[Row]
+
+
 class _DealtInHands(Filler):
     """Balanced within the branches of other categories, and around forbidden combinations."""
 
@@ -452,7 +460,9 @@ class _DealtInHands(Filler):
         }
         self._again = Stream(context.seed, context.name, "again")
         self._size = self._hand_size()
-        self._hands: dict[int, list[Value | CellError]] = {}
+        self._hands: dict[int, _Hand] = {}
+        self._alone = _Drawn(context, lists, rules, balanced=True)
+        self._decide = tuple({path[0] for path in (*rules.others, lists.path) if path})
 
     def _hand_size(self) -> int:
         """Rows in a hand: where it can be, so many that each branch gets whole blocks."""
@@ -475,25 +485,30 @@ class _DealtInHands(Filler):
 
     def fill(self, rows: Sequence[Row]) -> list[Value | CellError]:
         """A value a row."""
-        size = self._size
+        size, decide = self._size, self._decide
         cells: list[Value | CellError] = []
-        current, dealt = -1, cast(list[Value | CellError], [])
+        current, hand = -1, _Hand([], [])
         for row in rows:
             number, place = divmod(row["row"], size)
             if number != current:
-                current, dealt = number, self._hand(number)
-            cells.append(dealt[place])
+                current, hand = number, self._hand(number)
+            foreseen = hand.rows[place]
+            # A row that completes an earlier run's may have other values than those foreseen.
+            if all(row[name] == foreseen[name] for name in decide):
+                cells.append(hand.cells[place])
+            else:
+                cells += self._alone.fill([row])
         return cells
 
-    def _hand(self, number: int) -> list[Value | CellError]:
-        dealt = self._hands.get(number)
-        if dealt is None:
+    def _hand(self, number: int) -> "_Hand":
+        hand = self._hands.get(number)
+        if hand is None:
             while len(self._hands) >= _KEPT:
                 self._hands.pop(next(iter(self._hands)), None)
-            dealt = self._hands[number] = self._deal(number)
-        return dealt
+            hand = self._hands[number] = self._deal(number)
+        return hand
 
-    def _deal(self, number: int) -> list[Value | CellError]:
+    def _deal(self, number: int) -> "_Hand":
         first = number * self._size
         rows: list[Row] = [{"row": row} for row in range(first, first + self._size)]
         failed: dict[int, CellError] = {}
@@ -528,7 +543,7 @@ class _DealtInHands(Filler):
             for place, index in zip(places[key], dealt, strict=True):
                 if index >= 0:
                     cells[place] = values[index]
-        return cells
+        return _Hand(cells, rows)
 
     def _exchange(
         self, branch: _Branch, rows: list[Row], dealt: list[int]

@@ -97,6 +97,8 @@ class Datetime(Column):
             start, end = self._span()
             if (start.tzinfo is None) != (end.tzinfo is None):
                 raise ValueError("start and end both have an offset from UTC, or neither has")
+            for moment in (start, end):
+                _check_countable(moment)
             if start > end:
                 raise ValueError(f"start {self.start} is later than end {self.end}")
         return self
@@ -156,6 +158,17 @@ def _placed(moment: datetime, zone: tzinfo | None) -> datetime:
     if zone is None:
         return moment
     return moment.replace(tzinfo=zone) if moment.tzinfo is None else moment.astimezone(zone)
+
+
+def _check_countable(moment: datetime) -> None:
+    """Refuse the ends of the calendar, where UTC is in a year that there is not."""
+    try:
+        if moment.tzinfo is not None:
+            moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(
+            f"{moment.replace(tzinfo=None)} in its time zone is outside the years 1 to 9999 of UTC"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,15 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, FiniteFloat, model_validator
 
 from wordmill.columns.base import Column, Context, Filler
+from wordmill.columns.plain import LEAST, MOST
 from wordmill.columns.sampling import Deck, Stream, below, exact
 from wordmill.errors import RecipeError
 from wordmill.types import CellError, Row, Value
 
 _STRATA = 10
 _DEALT = 1000  # so many numbers, at most, are dealt like values of a category
-_LEAST = 1e-9  # the part of a distribution that must lie between its bounds
+_PART = 1e-9  # the part of a distribution that must lie between its bounds
+_SMALLEST, _LARGEST = 2.0**-54, 1 - 2.0**-53  # that a quantile is asked for
 
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "uniform": ("min", "max"),
@@ -88,6 +90,8 @@ class Number(Column):
                 bound = getattr(self, name)
                 if bound is not None and bound != int(bound):
                     raise ValueError(f"an integer has a whole `{name}`, not {bound}")
+                if bound is not None and not LEAST <= bound <= MOST:
+                    raise ValueError(f"an integer has at most 64 bits, and `{name}` is {bound}")
             if self.round is not None:
                 raise ValueError("`round` is for floats, and this is an integer")
         return self
@@ -162,8 +166,17 @@ class _FromQuantiles(Filler):
     """From a distribution, between its bounds."""
 
     def __init__(self, column: Number, context: Context) -> None:
-        self._quantile = _quantile(column, f"columns.{context.name}")
+        where = f"columns.{context.name}"
+        self._quantile = _quantile(column, where)
         self._finish = _finisher(column)
+        for u in (_SMALLEST, _LARGEST):
+            if not self._fits(u, column.integer):
+                kind = "an integer of 64 bits" if column.integer else "a number of JSON"
+                raise RecipeError(
+                    f"the ends of this {column.distribution} distribution are beyond what {kind} "
+                    "can hold: give it a `min` and a `max`.",
+                    where,
+                )
         self._draws = _Draws(context, column.draw == "balanced")
 
     def fill(self, rows: Sequence[Row]) -> list[Value | CellError]:
@@ -171,6 +184,13 @@ class _FromQuantiles(Filler):
         quantile, finish = self._quantile, self._finish
         units = self._draws.units([row["row"] for row in rows])
         return [finish(quantile(u)) for u in units]
+
+    def _fits(self, u: float, integer: bool) -> bool:
+        try:
+            number = self._finish(self._quantile(u))
+        except OverflowError:
+            return False
+        return LEAST <= number <= MOST if integer else math.isfinite(number)
 
 
 def _snapped(column: Number, step: float) -> Callable[[int], float]:
@@ -214,6 +234,8 @@ def _quantile(column: Number, where: str) -> Callable[[float], float]:
     """
     if column.distribution == "uniform":
         least, most = float(column.min or 0), float(column.max or 0)
+        if math.isinf(most - least):
+            return lambda u: least * (1 - u) + most * u
         return lambda u: least + u * (most - least)
     # An integer is rounded: half a unit more on both sides gives the ends their fair share.
     margin = 0.5 if column.integer and column.distribution != "poisson" else 0.0
@@ -223,10 +245,9 @@ def _quantile(column: Number, where: str) -> Callable[[float], float]:
         return _poisson(float(column.mean or 0), low, high, where)
     cumulative, inverse = _continuous(column)
     start, end = cumulative(low), cumulative(high)
-    if end - start < _LEAST:
+    if end - start < _PART:
         raise _nothing_left(column.distribution, low, high, where)
-    smallest, largest = 2.0**-54, 1 - 2.0**-53
-    return lambda u: inverse(min(largest, max(smallest, start + u * (end - start))))
+    return lambda u: inverse(min(_LARGEST, max(_SMALLEST, start + u * (end - start))))
 
 
 def _continuous(
@@ -259,7 +280,7 @@ def _poisson(mean: float, low: float, high: float, where: str) -> Callable[[floa
         for count in range(first, last + 1)
     ]
     bounds = list(accumulate(parts))
-    if not bounds or bounds[-1] < _LEAST:
+    if not bounds or bounds[-1] < _PART:
         raise _nothing_left("poisson", low, high, where)
     return lambda u: first + min(bisect_right(bounds, u * bounds[-1]), len(bounds) - 1)
 

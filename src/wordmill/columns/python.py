@@ -2,7 +2,8 @@
 
     total: {type: python, function: "shop:total", needs: [price, count]}
 
-The function's module is looked for in the recipe's folder first. It gets a dict with the values
+The function's module is looked for in the recipe's folder first, and its text is part of the
+recipe's digest (see `modules`). It gets a dict with the values
 that `needs` names and the row's number under `row`, and returns a JSON value; what it raises
 becomes the cell's error. With `batch: true` it gets a list of such dicts and returns a list.
 
@@ -10,21 +11,16 @@ This is code that runs with your rights. Generate from a stranger's recipe only 
 """
 
 import copy
-import inspect
 import math
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module, invalidate_caches
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
+from wordmill.columns import modules
 from wordmill.columns.base import Column, Context, Filler
-from wordmill.errors import RecipeError, nearest
 from wordmill.types import CellError, Row, Value
-
-_Function = Callable[[Value], Value]
 
 
 class Python(Column):
@@ -44,18 +40,20 @@ class Python(Column):
     @field_validator("function")
     @classmethod
     def _has_both(cls, function: str) -> str:
-        module, colon, name = function.partition(":")
-        if not (colon and name.isidentifier() and all(map(str.isidentifier, module.split(".")))):
-            raise ValueError(f"a function is written `package.module:name`, not {function!r}")
+        modules.split(function)
         return function
 
     def needs(self) -> frozenset[str]:
         """As the recipe says."""
         return frozenset(self.needs_)
 
+    def contents(self, folder: Path, where: str) -> Mapping[str, str]:
+        """The text of the function's module, so that a changed function is another recipe."""
+        return {self.function: modules.source_of(self.function, folder)}
+
     def prepare(self, context: Context) -> Filler:
         """The maker. Imports the function's module."""
-        function = _imported(self.function, context.folder, f"columns.{context.name}.function")
+        function = modules.load(self.function, context.folder, f"columns.{context.name}.function")
         return _Called(function, ("row", *self.needs_), self.batch)
 
     def value_schema(self) -> Mapping[str, Any]:
@@ -63,53 +61,8 @@ class Python(Column):
         return {}
 
 
-def _imported(path: str, folder: Path, where: str) -> _Function:
-    """The function behind `package.module:name`."""
-    module_name, _, name = path.partition(":")
-    _look_in(folder.absolute(), module_name)
-    try:
-        module = import_module(module_name)
-    except Exception as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name == module_name
-        if missing:
-            raise RecipeError(
-                f"there is no module {module_name!r} in {str(folder.absolute())!r}, the recipe's "
-                "folder, and none is installed.",
-                where,
-            ) from error
-        raise RecipeError(
-            f"the module {module_name!r} does not import: {_words(error)}.", where
-        ) from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        known = [word for word, part in vars(module).items() if inspect.isfunction(part)]
-        raise RecipeError(
-            f"the module {module_name!r} has no function {name!r}{nearest(name, known)}", where
-        )
-    if inspect.iscoroutinefunction(function):
-        raise RecipeError(f"{path!r} is an async function; a column calls plain ones.", where)
-    return cast(_Function, function)
-
-
-def _look_in(folder: Path, module_name: str) -> None:
-    """Put the recipe's folder first, also before a module of that name from another folder."""
-    top = module_name.partition(".")[0]
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    invalidate_caches()
-    if not ((folder / f"{top}.py").is_file() or (folder / top).is_dir()):
-        return
-    loaded = sys.modules.get(top)
-    origin = getattr(loaded, "__file__", None)
-    if loaded is not None and origin and not Path(origin).is_relative_to(folder):
-        for name in [name for name in sys.modules if name == top or name.startswith(f"{top}.")]:
-            del sys.modules[name]
-        sys.path.remove(str(folder))
-        sys.path.insert(0, str(folder))
-
-
 class _Called(Filler):
-    def __init__(self, function: _Function, names: Sequence[str], batch: bool) -> None:
+    def __init__(self, function: modules.Function, names: Sequence[str], batch: bool) -> None:
         self._function, self._names, self._batch = function, names, batch
 
     def fill(self, rows: Sequence[Row]) -> list[Value | CellError]:
@@ -128,8 +81,8 @@ class _Called(Filler):
     def _called(self, given: Value, many: bool = False) -> Value | CellError:
         try:
             made = self._function(given)
-        except Exception as error:  # noqa: BLE001 - the function is the user's and may raise anything
-            return CellError("python", _words(error))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's: it may raise anything
+            return CellError("python", modules.words(error))
         if not many:
             return _checked(made)
         if isinstance(made, list | tuple):
@@ -139,12 +92,6 @@ class _Called(Filler):
 
 def _copied(value: Value) -> Value:
     return copy.deepcopy(value) if isinstance(value, dict | list) else value
-
-
-def _words(error: BaseException) -> str:
-    """An exception in one line: its type and message."""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message}"[:500] if message else type(error).__name__
 
 
 def _checked(value: Value) -> Value | CellError:

@@ -19,7 +19,6 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from functools import lru_cache
 from itertools import accumulate
 from math import gcd, lcm
 
@@ -213,20 +212,6 @@ class Deck:
             keyed += [(((copy << 64) + next(draw)) // count, index) for copy in range(count)]
         keyed.sort()
         return [index for _, index in keyed]
-
-
-@lru_cache(maxsize=256)
-def _deck(seed: int, column: str, weights: tuple[float, ...]) -> Deck:
-    return Deck(seed, column, block_counts(weights))
-
-
-def balanced_index(seed: int, column: str, position: int, weights: Sequence[float]) -> int:
-    """The index of a value, from a deal that is balanced over positions.
-
-    position: a row, or row * items + item for something drawn once an item.
-    weights: at least one positive, none negative; proportions as in `block_counts`.
-    """
-    return _deck(seed, column, tuple(weights)).indexes((position,))[0]
 
 
 class Shuffle:

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from wordmill.columns.base import Column, Context, Filler
 from wordmill.columns.crossing import crossing
-from wordmill.columns.files import fingerprint, resolve
+from wordmill.columns.files import resolve
 from wordmill.columns.sampling import Shuffle
 from wordmill.columns.tables import SeedTable, open_table
 from wordmill.types import CellError, Row, Value
@@ -55,17 +55,6 @@ class Seed(Column):
     def reads(self) -> tuple[str, ...]:
         """The file."""
         return (self.file,)
-
-    def fingerprint(self, folder: Path) -> str:
-        """32 hex digits of the file's contents.  folder: of the recipe."""
-        return fingerprint(resolve(folder, self.file))
-
-    def rows(self, folder: Path) -> int | None:
-        """How many rows it can give: None for any number, with `repeat: cycle`.
-
-        Crossed columns give more; their recipe knows. Raises RecipeError as `prepare` does.
-        """
-        return None if self.repeat == "cycle" else len(self._table(folder, "seed"))
 
     def crossed(self, folder: Path, where: str) -> int | None:
         """Rows of the file, if they are crossed with others."""
@@ -136,6 +125,18 @@ class _Rows(Filler):
         inside = self._places([number for number in numbers if number < total])
         values = iter(self._read(inside))
         return [next(values) if number < total else self._used_up() for number in numbers]
+
+    def shortage(self, rows: int) -> str:
+        """More rows than the file has, or than its crossing."""
+        total = self._total
+        if self._cycle or rows <= total:
+            return ""
+        of = "" if total == len(self._table) else ", crossed,"
+        return (
+            f"{self._table.name}{of} has {total:,} row{'s' if total > 1 else ''}, and {rows:,} are "
+            f"asked for: ask for "
+            f"{total:,} at most (`--rows {total}`), or write `repeat: cycle`."
+        )
 
     def _read(self, places: list[int]) -> list[Value | CellError]:
         if not places:

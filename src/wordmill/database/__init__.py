@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import event, text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -49,7 +49,7 @@ from wordmill.database.tables import (
     tool_servers,
 )
 from wordmill.errors import ConfigError, StorageError
-from wordmill.settings import Settings, sqlite_url
+from wordmill.settings import Settings, make_engine, sqlite_url
 
 __all__ = [
     "BUSY_MILLISECONDS",
@@ -94,6 +94,11 @@ HEAD = "0003"
 BUSY_MILLISECONDS = 10_000
 """How long one waits for another's transaction."""
 
+_ALONE = text(
+    "SELECT set_config('lock_timeout', :wait, true), pg_advisory_xact_lock(8606214937283259500)"
+)
+"""PostgreSQL lets many write at once; this is the one lock that SQLite has."""
+
 
 class Database:
     """An open database. Safe from any thread; `close` it, or use it as a context manager."""
@@ -105,23 +110,20 @@ class Database:
     def begin(self) -> Iterator[Connection]:
         """A transaction that writes: committed at the end, undone when an exception passes.
 
+        One at a time: what it has read still holds when it writes.
         Raises StorageError for what the database refuses.
         """
         with self._words(), self.engine.connect() as connection:
             # The lock is taken at once: one that was read first and upgraded later could fail.
             connection = connection.execution_options(begin="BEGIN IMMEDIATE")
             with connection.begin():
+                if connection.dialect.name == "postgresql":
+                    connection.execute(_ALONE, {"wait": str(BUSY_MILLISECONDS)})
                 yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads: all its queries see the same moment."""
-        with self._words(), self.engine.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def snapshot(self) -> Iterator[Connection]:
-        """As `read`, for long: all that others change meanwhile stays out of sight."""
+        """A transaction that only reads: all its queries see the same moment, however long."""
         with self._words(), self.engine.connect() as connection:
             if connection.dialect.name == "postgresql":
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
@@ -201,15 +203,16 @@ def _make_home(home: Path) -> None:
 
 def _engine(url: str, file: Path | None) -> Engine:
     try:
-        engine = create_engine(url)
+        engine = make_engine(url)
     except (ArgumentError, NoSuchModuleError) as error:
         raise ConfigError(
             f"database_url is no address of a database that SQLAlchemy knows: {error}. "
             "Leave it empty for an SQLite file in the data folder."
         ) from error
     except ModuleNotFoundError as error:
+        how = ": pip install 'wordmill[scale]'" if error.name == "psycopg" else ""
         raise ConfigError(
-            f"database_url needs the Python package {error.name!r}. Install it, "
+            f"database_url needs the Python package {error.name!r}. Install it{how}, "
             "or leave database_url empty for an SQLite file in the data folder."
         ) from error
     if file is not None:
@@ -243,10 +246,11 @@ def _sentence(error: SQLAlchemyError) -> str:
     """The driver's words, without the statement and its values."""
     cause = getattr(error, "orig", None) or error
     words = str(cause).splitlines()[0].rstrip(".") if str(cause) else type(cause).__name__
+    held = f"another process held it for {BUSY_MILLISECONDS // 1000} s. Run the command again"
     advice = {
+        "canceling statement due to lock timeout": held,
         "database or disk is full": "the disk is full. Make room and run the command again",
-        "database is locked": f"another process held it for {BUSY_MILLISECONDS // 1000} s. "
-        "Run the command again",
+        "database is locked": held,
         "attempt to write a readonly database": "it may only be read. Make the file and its "
         "folder writable, or name another folder in WORDMILL_HOME",
         "unable to open database file": "the file cannot be opened or made. Is its folder there "

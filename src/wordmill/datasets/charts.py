@@ -5,6 +5,7 @@ be read.
 """
 
 import math
+import sys
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -119,26 +120,30 @@ def histogram(sample: Sample[float], low: float, high: float, whole: bool) -> Co
 
     whole: the numbers are integers, so a bin is at least 1 wide.
     """
-    step = _round_up((high - low) / BINS) or 1.0
+    # Halves, and an edge that is a number: the largest floats have no sum and no double. Where
+    # floats lie far apart, so do the edges.
+    step = _round_up(2 * (high / 2 / BINS - low / 2 / BINS)) or 1.0
     step = math.ceil(step) if whole else step
+    step = max(step, 4 * math.ulp(max(abs(low), abs(high))))
     start = math.floor(low / step)
     bins = max(math.floor(high / step) - start + 1, 1)
     ordered = sorted(sample.items)
-    edges = [(start + k) * step for k in range(bins + 1)]
+    most = sys.float_info.max
+    edges = [max(-most, min(most, (start + k) * step)) for k in range(bins + 1)]
     cuts = [bisect_left(ordered, edge) for edge in edges]
     cuts[-1] = len(ordered)
     counts = [after - before for before, after in pairwise(cuts)]
     top = max(counts, default=0) or 1
     wide = 100 / bins
     median = ordered[(len(ordered) - 1) // 2]
-    shift = step / 2 if whole and step == 1 else 0.0
+    middle = (median + (step / 2 if whole and step == 1 else 0.0)) / 2
     return Columns(
         tuple(
             Column(_interval(edges[k], edges[k + 1], whole), n, k * wide, wide, 100 * n / top)
             for k, n in enumerate(counts)
         ),
         ends=(count(edges[0]), count(edges[-1] - 1 if whole else edges[-1])),
-        mark=min(100 * (median + shift - edges[0]) / (edges[-1] - edges[0]), 100.0),
+        mark=min(100 * ((middle - edges[0] / 2) / (edges[-1] / 2 - edges[0] / 2)), 100.0),
         sampled=len(ordered) if sample.seen > len(ordered) else 0,
     )
 

@@ -5,6 +5,7 @@ are; the Parquet files hold the same names and types.
 """
 
 import platform
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wordmill.datasets.info import ColumnInfo, DatasetInfo, ModelFacts, Summary
-from wordmill.datasets.ledger import Ledger
+from wordmill.datasets.ledger import Cost, Ledger
 from wordmill.datasets.tables import TableFiles
 from wordmill.errors import StorageError
 
@@ -162,38 +163,17 @@ def manifest_of(
             platform=platform.platform(),
         ),
         run=info.run,
-        recipe=RecipeRecord(
-            name=info.name,
-            digest=info.digest,
-            seed=info.seed,
-            description=info.description,
-            keep=info.keep,
-            parameters=dict(info.parameters),
-        ),
+        recipe=_recipe(info),
         models=[_model(model) for model in summary.models],
         rehearsal=Rehearsed(
             rows=ledger.rehearsed_rows,
             models=sorted({model for _, model in ledger.costs} & ledger.rehearsal),
         ),
         ended=summary.ended,
-        rows=RowCounts(
-            wanted=summary.wanted,
-            made=ledger.rows,
-            kept=ledger.kept,
-            turned_down=ledger.turned_down,
-            failed=ledger.failed_rows,
-            failed_cells=ledger.failed,
-        ),
+        rows=_rows(summary, ledger),
         causes={column: dict(causes) for column, causes in ledger.causes.items()},
         found=dict(ledger.found),
-        requests=RequestCounts(
-            sent=summary.requests,
-            cached=summary.cached,
-            joined=summary.joined,
-            resumed=summary.resumed,
-            retried=dict(summary.retried),
-            failed=dict(summary.failed),
-        ),
+        requests=_requests(summary),
         tokens={"input": summary.tokens_in, "output": summary.tokens_out},
         money=summary.money,
         currency=summary.currency,
@@ -201,37 +181,10 @@ def manifest_of(
         started=summary.started,
         seconds=summary.seconds,
         timings=dict(summary.timings),
-        costs=[
-            CostRecord(
-                column=column,
-                model=model,
-                cells=cost.cells,
-                asked=cost.asked,
-                attempts=cost.attempts,
-                input_tokens=cost.input_tokens,
-                output_tokens=cost.output_tokens,
-                money=round(cost.money, 9),
-                cached=cost.cached,
-                joined=cost.joined,
-                fallback=cost.fallback,
-            )
-            for (column, model), cost in sorted(ledger.costs.items())
-        ],
+        costs=[_cost(*key, cost) for key, cost in sorted(ledger.costs.items())],
         main=info.table,
-        tables={
-            name: TableRecord(rows=table.rows, files=[f"data/{p.name}" for p in table.paths])
-            for name, table in files.items()
-        },
-        columns=[
-            ColumnRecord(
-                name=column.name,
-                type=column.type,
-                values=dict(column.schema),
-                table=None if column.table is None else dict(column.table),
-                joins=column.joins,
-            )
-            for column in info.columns
-        ],
+        tables={name: _table(table) for name, table in files.items()},
+        columns=[_column(column) for column in info.columns],
     )
 
 
@@ -258,6 +211,58 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} is not what this version of Wordmill writes ({place}: {first['msg']}). "
             "Was it changed by hand, or written by a newer version?"
         ) from error
+
+
+def _recipe(info: DatasetInfo) -> RecipeRecord:
+    return RecipeRecord(
+        name=info.name,
+        digest=info.digest,
+        seed=info.seed,
+        description=info.description,
+        keep=info.keep,
+        parameters=dict(info.parameters),
+    )
+
+
+def _rows(summary: Summary, ledger: Ledger) -> RowCounts:
+    return RowCounts(
+        wanted=summary.wanted,
+        made=ledger.rows,
+        kept=ledger.kept,
+        turned_down=ledger.turned_down,
+        failed=ledger.failed_rows,
+        failed_cells=ledger.failed,
+    )
+
+
+def _requests(summary: Summary) -> RequestCounts:
+    return RequestCounts(
+        sent=summary.requests,
+        cached=summary.cached,
+        joined=summary.joined,
+        resumed=summary.resumed,
+        retried=dict(summary.retried),
+        failed=dict(summary.failed),
+    )
+
+
+def _cost(column: str, model: str, cost: Cost) -> CostRecord:
+    money = round(cost.money, 9)
+    return CostRecord(column=column, model=model, **{**asdict(cost), "money": money})
+
+
+def _table(table: TableFiles) -> TableRecord:
+    return TableRecord(rows=table.rows, files=[f"data/{path.name}" for path in table.paths])
+
+
+def _column(column: ColumnInfo) -> ColumnRecord:
+    return ColumnRecord(
+        name=column.name,
+        type=column.type,
+        values=dict(column.schema),
+        table=None if column.table is None else dict(column.table),
+        joins=column.joins,
+    )
 
 
 def _model(model: ModelFacts) -> ModelRecord:

@@ -105,7 +105,8 @@ class Leaf:
         ends = pc.min_max(numbers).as_py()
         self.low = ends["min"] if self.low is None else min(self.low, ends["min"])
         self.high = ends["max"] if self.high is None else max(self.high, ends["max"])
-        self.total += float(pc.sum(pc.cast(numbers, "double")).as_py())
+        # Not safe: above 2^53 a double is next to an integer, which is near enough for a mean.
+        self.total += float(pc.sum(pc.cast(numbers, "double", safe=False)).as_py())
         self.numbers.extend(numbers.to_pylist())
 
 

@@ -144,7 +144,11 @@ class ExportResult:
             ranked = sorted(self.skipped.items(), key=lambda pair: (-pair[1], pair[0]))
             said += " Left out: " + ", ".join(f"{n:,} {reason}" for reason, n in ranked) + "."
         if self.rehearsed:
-            said += " These are answers of the rehearsal model: filler, not to train on."
+            said += (
+                f" {self.rehearsed:,} of the dataset's rows "
+                f"{'holds' if self.rehearsed == 1 else 'hold'} answers of the rehearsal model: "
+                "filler, not to train on."
+            )
         return said
 
 

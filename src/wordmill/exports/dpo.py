@@ -6,37 +6,27 @@ where both orders agreed on a winner; or from the scores of a judge over the ite
 is no preference and is left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations
-from pathlib import Path
 from typing import Literal, TypeAlias
 
-import orjson
 from pydantic import Field
 
 from wordmill.errors import ExportError, nearest
-from wordmill.exports.base import (
-    Counted,
-    Export,
-    Source,
-    SourceColumn,
-    Target,
-    Written,
-    checked_file,
-    kept,
-)
+from wordmill.exports.base import Counted, Source, SourceColumn
 from wordmill.exports.examples import (
     NO_ANSWER,
     NO_PROMPT,
+    Example,
     ExampleOptions,
+    Examples,
     Linked,
+    Rule,
     as_text,
-    check_file,
     check_preference,
     column_of,
     field_of,
     items_columns,
-    nothing,
     pairwise_of,
     prompter,
     seen,
@@ -62,47 +52,44 @@ class DpoOptions(ExampleOptions):
     )
 
 
-class Dpo(Export[DpoOptions]):
+class Dpo(Examples[DpoOptions]):
     """DPO."""
 
     name = "dpo"
-    ending = ".jsonl"
     options = DpoOptions
 
-    def fill(self, dataset: Source, target: Target, options: DpoOptions) -> Written:
-        """One file of pairs."""
+    def rule(self, options: DpoOptions) -> Rule:
+        """TRL's preference rule."""
+        return check_preference
+
+    def begin(
+        self, dataset: Source, options: DpoOptions, counted: Counted
+    ) -> Callable[[Row, Linked], Iterator[Example]]:
+        """An example a pair."""
         judge = _judge(dataset, options)
         source = _Compared(dataset, judge) if judge.table is not None else _Scored(judge, options)
         before = [prompter(dataset, options, column) for column in source.answers(dataset)]
-        path, counted = target.examples(self.name), Counted()
 
-        def read_back(part: Path) -> None:
-            if not counted.rows:
-                raise nothing(dataset, counted)
-            check_file(part, check_preference, counted.rows)
+        def examples(row: Row, linked: Linked) -> Iterator[Example]:
+            prompt, *others = [turns(seen(row, linked)) for turns in before]
+            for chosen, rejected in source.pairs(row, linked, options, counted):
+                better, worse = as_text(chosen), as_text(rejected)
+                if better is None or worse is None:
+                    counted.skip(NO_ANSWER)
+                elif better == worse:
+                    counted.skip("with equal answers")
+                elif prompt is None:
+                    counted.skip(NO_PROMPT)
+                elif any(other != prompt for other in others):
+                    counted.skip("asked for in different words")
+                else:
+                    yield {
+                        "prompt": prompt,
+                        "chosen": [turn("assistant", better)],
+                        "rejected": [turn("assistant", worse)],
+                    }
 
-        with checked_file(path, read_back) as file:
-            for row, linked in kept(dataset, options, counted):
-                prompt, *others = [turns(seen(row, linked)) for turns in before]
-                for chosen, rejected in source.pairs(row, linked, options, counted):
-                    better, worse = as_text(chosen), as_text(rejected)
-                    if better is None or worse is None:
-                        counted.skip(NO_ANSWER)
-                    elif better == worse:
-                        counted.skip("with equal answers")
-                    elif prompt is None:
-                        counted.skip(NO_PROMPT)
-                    elif any(other != prompt for other in others):
-                        counted.skip("asked for in different words")
-                    else:
-                        example = {
-                            "prompt": prompt,
-                            "chosen": [turn("assistant", better)],
-                            "rejected": [turn("assistant", worse)],
-                        }
-                        file.write(orjson.dumps(example, option=orjson.OPT_APPEND_NEWLINE))
-                        counted.rows += 1
-        return Written(counted.rows, counted.skipped, (path,))
+        return examples
 
 
 def _judge(dataset: Source, options: DpoOptions) -> SourceColumn:

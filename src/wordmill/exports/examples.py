@@ -1,19 +1,30 @@
-"""What the exports of training examples share: prompts, answers, and the trainers' column rules.
+"""What the exports of training examples share: the file, its prompts, the trainers' column rules.
 
 The rules are those of TRL's dataset formats (huggingface/trl, docs/source/dataset_formats.md):
 nothing but the columns that a format has, messages of a role and a text, a prompt that ends with
 the user and an answer that is the assistant's.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import orjson
 from pydantic import Field
 
 from wordmill.errors import ExportError, RecipeError
-from wordmill.exports.base import Counted, Options, Source, SourceColumn
+from wordmill.exports.base import (
+    Counted,
+    Export,
+    Options,
+    Source,
+    SourceColumn,
+    Target,
+    Written,
+    checked_file,
+    kept,
+)
 from wordmill.types import CellError, Row, Value
 
 Turn: TypeAlias = dict[str, str]
@@ -21,6 +32,9 @@ Turn: TypeAlias = dict[str, str]
 
 Turns: TypeAlias = list[Turn]
 Linked: TypeAlias = Mapping[str, list[Row]]
+Example: TypeAlias = dict[str, Value]
+Rule: TypeAlias = Callable[[Mapping[str, Value]], None]
+"""Raises for an example that a trainer would not read."""
 
 NO_PROMPT: Final = "without a prompt"
 NO_ANSWER: Final = "without an answer"
@@ -34,6 +48,46 @@ class ExampleOptions(Options):
     )
     system: str = Field("", description="a system message, as a template over the row")
     field: str = Field("text", description="of items of a linked table, the field that is learnt")
+
+
+E = TypeVar("E", bound=ExampleOptions)
+
+
+class Examples(Export[E]):
+    """One file of training examples, one a line, read back by the trainer's rule."""
+
+    ending = ".jsonl"
+
+    @abstractmethod
+    def begin(
+        self, dataset: Source, options: E, counted: Counted
+    ) -> Callable[[Row, Linked], Iterable[Example]]:
+        """Read the options; what is returned makes the examples of a row.
+
+        counted: told of what cannot be learnt.  Raises ExportError for options that do not fit.
+        """
+
+    @abstractmethod
+    def rule(self, options: E) -> Rule:
+        """What each example must keep to."""
+
+    def fill(self, dataset: Source, target: Target, options: E) -> Written:
+        """Write the examples of all rows. Raises ExportError where there are none."""
+        counted = Counted()
+        examples = self.begin(dataset, options, counted)
+        path = target.examples(self.name)
+
+        def read_back(part: Path) -> None:
+            if not counted.rows:
+                raise nothing(dataset, counted)
+            check_file(part, self.rule(options), counted.rows)
+
+        with checked_file(path, read_back) as file:
+            for row, linked in kept(dataset, options, counted):
+                for example in examples(row, linked):
+                    file.write(orjson.dumps(example, option=orjson.OPT_APPEND_NEWLINE))
+                    counted.rows += 1
+        return Written(counted.rows, counted.skipped, (path,))
 
 
 Prompter: TypeAlias = Callable[[Row], Turns | None]
@@ -265,7 +319,7 @@ def _answer(messages: Value) -> None:
         raise _Wrong("an answer is empty")
 
 
-def check_file(path: Path, check: Callable[[Mapping[str, Value]], None], rows: int) -> None:
+def check_file(path: Path, check: Rule, rows: int) -> None:
     """Read examples back, one a line. Raises ExportError with the line."""
     found = 0
     for found, example in enumerate(_lines(path), start=1):
@@ -280,7 +334,7 @@ def check_file(path: Path, check: Callable[[Mapping[str, Value]], None], rows: i
         raise ExportError(f"{rows:,} examples were written, and {found:,} read back.")
 
 
-def _lines(path: Path) -> Iterator[dict[str, Value]]:
+def _lines(path: Path) -> Iterator[Example]:
     with path.open("rb") as file:
         for line in file:
             yield orjson.loads(line)

@@ -4,12 +4,11 @@ Linked tables are files of their own; `row`, `item` and `id` join them.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import BinaryIO
 
 import orjson
 
-from wordmill.exports.tables import RowByRow, TableOptions, differs
+from wordmill.exports.tables import RowByRow, TableOptions
 from wordmill.types import Row
 
 
@@ -31,11 +30,6 @@ class Jsonl(RowByRow[TableOptions]):
 
         return write
 
-    def check(self, path: Path, rows: int, columns: list[str]) -> None:
-        """Each line is an object with the columns."""
-        found = 0
-        with path.open("rb") as file:
-            for line in file:
-                found += list(orjson.loads(line)) == columns
-        if found != rows:
-            raise differs(path, rows, f"{found:,} lines hold the columns")
+    def fitting(self, file: BinaryIO, columns: list[str]) -> int:
+        """Lines that are objects with the columns."""
+        return sum(list(orjson.loads(line)) == columns for line in file)

@@ -5,38 +5,28 @@ answer to learn. What is learnt is the recipe's column with items, or else its o
 Of items, those of the recipe's first variant are learnt: it is the one that the others differ from.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Literal
 
-import orjson
 from pydantic import Field, model_validator
 
 from wordmill.errors import ExportError, nearest
-from wordmill.exports.base import (
-    Counted,
-    Export,
-    Source,
-    SourceColumn,
-    Target,
-    Written,
-    checked_file,
-    kept,
-)
+from wordmill.exports.base import Counted, Source, SourceColumn
 from wordmill.exports.examples import (
     NO_ANSWER,
     NO_PROMPT,
+    Example,
     ExampleOptions,
+    Examples,
     Linked,
+    Rule,
     Turns,
     as_text,
-    check_file,
     check_messages,
     check_prompt_completion,
     column_of,
     field_of,
     items_columns,
-    nothing,
     prompter,
     seen,
     turn,
@@ -61,37 +51,33 @@ class SftOptions(ExampleOptions):
         return self
 
 
-class Sft(Export[SftOptions]):
+class Sft(Examples[SftOptions]):
     """SFT."""
 
     name = "sft"
-    ending = ".jsonl"
     options = SftOptions
 
-    def fill(self, dataset: Source, target: Target, options: SftOptions) -> Written:
-        """One file of examples."""
+    def rule(self, options: SftOptions) -> Rule:
+        """TRL's rule for the form."""
+        return check_messages if options.form == "messages" else check_prompt_completion
+
+    def begin(
+        self, dataset: Source, options: SftOptions, counted: Counted
+    ) -> Callable[[Row, Linked], Iterator[Example]]:
+        """An example an answer."""
         answer = _learnt(dataset, options)
         before = prompter(dataset, options, answer)
         variant = _variant(dataset, answer, options)
-        path, counted = target.examples(self.name), Counted()
-        check = check_messages if options.form == "messages" else check_prompt_completion
 
-        def read_back(part: Path) -> None:
-            if not counted.rows:
-                raise nothing(dataset, counted)
-            check_file(part, check, counted.rows)
+        def examples(row: Row, linked: Linked) -> Iterator[Example]:
+            prompt = before(seen(row, linked))
+            for text in _answers(row, linked, answer, options, variant, counted):
+                if prompt is None:
+                    counted.skip(NO_PROMPT)
+                else:
+                    yield _example(prompt, text, options)
 
-        with checked_file(path, read_back) as file:
-            for row, linked in kept(dataset, options, counted):
-                prompt = before(seen(row, linked))
-                for text in _answers(row, linked, answer, options, variant, counted):
-                    if prompt is None:
-                        counted.skip(NO_PROMPT)
-                        continue
-                    example = _example(prompt, text, options)
-                    file.write(orjson.dumps(example, option=orjson.OPT_APPEND_NEWLINE))
-                    counted.rows += 1
-        return Written(counted.rows, counted.skipped, (path,))
+        return examples
 
 
 def _learnt(dataset: Source, options: SftOptions) -> SourceColumn:
@@ -110,7 +96,8 @@ def _learnt(dataset: Source, options: SftOptions) -> SourceColumn:
         return found[0]
     names = ", ".join(column.name for column in found) or "none that a model wrote"
     raise ExportError(
-        f"Which column is to be learnt? There is {names}. Name it with the option completion."
+        f"Which column is to be learnt? There is {names}. Name one with the option completion, as "
+        f"--option completion={found[0].name if found else 'COLUMN'}."
     )
 
 
@@ -154,7 +141,7 @@ def _is(item: Row, variant: str | None) -> bool:
     return variant is None or item["variant"] == variant
 
 
-def _example(prompt: Turns, answer: str, options: SftOptions) -> dict[str, Value]:
+def _example(prompt: Turns, answer: str, options: SftOptions) -> Example:
     reply = turn("assistant", answer)
     if options.form == "messages":
         return {"messages": [*prompt, reply]}

@@ -51,8 +51,8 @@ class RowByRow(Export[T]):
         """Write what comes before the first row; what is returned writes a row."""
 
     @abstractmethod
-    def check(self, path: Path, rows: int, columns: list[str]) -> None:
-        """Read a file back. Raises ExportError when it does not hold these rows."""
+    def fitting(self, file: BinaryIO, columns: list[str]) -> int:
+        """Read a file back: how many of its rows hold these columns."""
 
     def fill(self, dataset: Source, target: Target, options: T) -> Written:
         """Write all tables in one walk over the dataset."""
@@ -82,7 +82,13 @@ class RowByRow(Export[T]):
     def _checking(
         self, name: str, rows: dict[str, int], columns: dict[str, list[str]]
     ) -> Callable[[Path], None]:
-        return lambda path: self.check(path, rows[name], columns[name])
+        def check(path: Path) -> None:
+            with path.open("rb") as file:
+                found = self.fitting(file, columns[name])
+            if found != rows[name]:
+                raise differs(path, rows[name], f"{found:,} hold its columns")
+
+        return check
 
 
 def differs(path: Path, rows: int, found: str) -> ExportError:

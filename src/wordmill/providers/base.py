@@ -7,7 +7,7 @@ is the engine's. A provider is made for one run and remembers in memory what its
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, NamedTuple, TypeAlias
 
@@ -56,6 +56,29 @@ class Model:
     without: tuple[str, ...] = ()
 
 
+class Keys(NamedTuple):
+    """The keys that are stored for a model, opened: whoever asks' own, and everybody's."""
+
+    own: str | None = None
+    shared: str | None = None
+
+
+KeySource: TypeAlias = Callable[[Model], Keys]
+"""Looks the stored keys up, at the moment of sending."""
+
+
+def no_keys(_: Model) -> Keys:
+    """The source of somebody who stores none."""
+    return Keys()
+
+
+class Credential(NamedTuple):
+    """A key that is sent, and where it came from, in words."""
+
+    key: str
+    origin: str
+
+
 class Probe(NamedTuple):
     """Whether a server is there.
 
@@ -94,8 +117,8 @@ class Degraded(NamedTuple):
 class Provider(ABC):
     """One model's server. Made from a catalog entry; cheap, and nothing is opened."""
 
-    def __init__(self, model: Model, settings: Settings) -> None:
-        self.model, self.settings = model, settings
+    def __init__(self, model: Model, settings: Settings, keys: KeySource = no_keys) -> None:
+        self.model, self.settings, self.keys = model, settings, keys
 
     @property
     @abstractmethod
@@ -149,9 +172,9 @@ class Provider(ABC):
         """Ask one small question, and explain what went wrong."""
 
     def lane(self) -> dict[str, Value]:
-        """One entry of `lanes` in the engine's config; keys are read from the environment now.
+        """One entry of `lanes` in the engine's config; its key is looked up now.
 
-        Raises KeyMissing when a variable that the model names is not set.
+        Raises KeyMissing when a key, or a variable that a header names, is nowhere.
         """
         model, settings = self.model, self.settings
         return {
@@ -183,10 +206,21 @@ class Provider(ABC):
         return self.model.base_url
 
     def key(self) -> str | None:
-        """The API key, read now; None for a server that wants none. Raises KeyMissing."""
-        if self.model.key_env is None:
-            return None
-        return self._variable(self.model.key_env)
+        """The API key, looked up now; None for a server that wants none. Raises KeyMissing."""
+        found = self.credential()
+        return None if found is None else found.key
+
+    def credential(self) -> Credential | None:
+        """The key and where it came from: one's own stored key, else the variable that the model
+        names, else everybody's stored key. None where none is wanted. Raises KeyMissing.
+        """
+        own, shared = self.keys(self.model)
+        if own is not None:
+            return Credential(own, "the stored key")
+        variable = self.model.key_env
+        if variable is not None and (shared is None or self.settings.secret(variable)):
+            return Credential(self._variable(variable), f"the key in {variable}")
+        return None if shared is None else Credential(shared, "the stored key")
 
     def headers(self) -> dict[str, str]:
         """The model's own headers, with `${NAME}` filled in. Raises KeyMissing."""
@@ -203,6 +237,7 @@ class Provider(ABC):
         for variable in (self.model.key_env, *variables):
             if variable and (value := self.settings.secret(variable)):
                 yield value
+        yield from (key for key in self.keys(self.model) if key is not None)
 
     def _variable(self, variable: str) -> str:
         value = self.settings.secret(variable)

@@ -9,7 +9,15 @@ import json
 from threading import Lock
 
 from wordmill.errors import ConfigError
-from wordmill.providers.base import Degraded, Model, Probe, Provider, Trial
+from wordmill.providers.base import (
+    Degraded,
+    KeySource,
+    Model,
+    Probe,
+    Provider,
+    Trial,
+    no_keys,
+)
 from wordmill.providers.dialect import BOUNDS, FORMS, Dialect, closed
 from wordmill.providers.presets import preset_of
 from wordmill.secrets import scrub
@@ -34,8 +42,8 @@ SCHEMA_PROMPT = (
 class OpenAI(Provider):
     """Chat, completions, embeddings and other JSON paths of an OpenAI-compatible server."""
 
-    def __init__(self, model: Model, settings: Settings) -> None:
-        super().__init__(model, settings)
+    def __init__(self, model: Model, settings: Settings, keys: KeySource = no_keys) -> None:
+        super().__init__(model, settings, keys)
         preset = preset_of(model.provider, model.base_url)
         self._first = (preset.dialect if preset else Dialect()).lacking(model.without)
         self._dialect = self._first

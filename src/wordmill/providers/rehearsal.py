@@ -9,6 +9,7 @@ import json
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from wordmill.providers.base import Credential
 from wordmill.providers.openai import OpenAI
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class RehearsalProvider(OpenAI):
         """The base URL of this process's server; the first call starts it."""
         return f"http://127.0.0.1:{server().port}/v1"
 
-    def key(self) -> str | None:
+    def credential(self) -> Credential | None:
         """None is wanted."""
         return None
 

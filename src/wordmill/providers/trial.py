@@ -229,17 +229,17 @@ def _success(server: _Server, url: str, answer: Response) -> Trial:
 
 def _refused(server: _Server, url: str, answer: Response) -> str:
     words = _error_words(server, answer)
-    variable = server.provider.model.key_env
     if answer.status == 402:
         return f"{url} wants to be paid first (402{words})."
-    if variable is None:
+    name, credential = server.provider.model.name, server.provider.credential()
+    if credential is None:
         return (
-            f"{url} wants an API key ({answer.status}{words}), and {server.provider.model.name!r} "
-            "has none: name its variable with --key-env."
+            f"{url} wants an API key ({answer.status}{words}), and {name!r} has none: store it "
+            f"with `wordmill models key {name}`, or name its variable with --key-env."
         )
     if answer.status == 403:
-        return f"{url} does not allow this to the key in {variable} (403{words})."
-    return f"{url} does not accept the key in {variable} ({answer.status}{words})."
+        return f"{url} does not allow this to {credential.origin} (403{words})."
+    return f"{url} does not accept {credential.origin} ({answer.status}{words})."
 
 
 def _unknown_model(server: _Server, words: str) -> str:

@@ -14,6 +14,7 @@ from wordmill import plugins
 from wordmill.columns.answers import encodable
 from wordmill.columns.base import Column, Config
 from wordmill.columns.faults import Fault, Path, faults_of, path_of, place, shown
+from wordmill.columns.plain import NotPlain
 from wordmill.columns.templates import Expression, compile_expression, compile_template
 from wordmill.errors import ConfigError, RecipeError, nearest
 from wordmill.recipes.ordering import circles, ordered
@@ -45,7 +46,7 @@ class Head(BaseModel):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}$")
     description: str = ""
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    seed: int = Field(default=0, ge=0, lt=2**63, strict=True)
     model: str | None = Field(default=None, min_length=1)
     table: str = Field(default="rows", pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")
     keep: str | None = Field(default=None, min_length=1)
@@ -206,6 +207,8 @@ def _config(
         cause = error.__cause__
         if isinstance(cause, ValidationError):
             faults += [fault.within(*path) for fault in faults_of(cause, model, value)]
+        elif isinstance(cause, NotPlain):
+            faults.append(cause.fault.within(*path))
         else:
             faults.append(Fault(path, error.message))
         return None
@@ -302,7 +305,11 @@ def _check_items(
         return
     table = columns[of].table_schema(of)
     if table is None:
-        able = [other for other, made in columns.items() if made.table_schema(other) is not None]
+        able = [
+            other
+            for other, made in columns.items()
+            if other != name and made.table_schema(other) is not None
+        ]
         message = f"{of!r} has no items; a column of type candidates has{nearest(of, able)}"
         faults.append(Fault(("columns", name), message, word=of))
     elif column.joins() == of and name in {"row", *table.get("properties", {})}:

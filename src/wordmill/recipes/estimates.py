@@ -10,12 +10,16 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from wordmill.columns.base import Asker, Column, Filler
 from wordmill.columns.faults import Fault
 from wordmill.columns.templates import compile_expression
 from wordmill.recipes.recipe import Recipe
 from wordmill.types import Ask, CellError, Row, Value
+
+Makers: TypeAlias = Mapping[str, Filler | Asker]
+"""Of all columns of a recipe, in the order of making (`Recipe.makers`)."""
 
 SAMPLE = 20
 """So many rows are made."""
@@ -58,27 +62,41 @@ class Speed:
     tokens_per_second: float = 60.0
 
 
-def estimate(recipe: Recipe, rows: int, max_tokens: int) -> tuple[ColumnEstimate, ...]:
+def estimate(
+    recipe: Recipe, makers: Makers, rows: int, max_tokens: int
+) -> tuple[ColumnEstimate, ...]:
     """An estimate for each column that asks a model, in the order of making.
 
-    max_tokens: the bound on answers where a column names none.  Raises RecipeErrors.
+    makers: of the recipe.  max_tokens: the bound on answers where a column names none.
     """
     return tuple(
         _estimated(recipe, cells, rows, max_tokens)
-        for cells in _first_cells(recipe, rows)
+        for cells in _first_cells(recipe, makers, rows)
         if isinstance(cells.maker, Asker)
     )
 
 
-def sure_faults(recipe: Recipe, rows: int) -> list[Fault]:
-    """Columns that fail in every one of the first rows, whatever models may answer.
+def sure_faults(recipe: Recipe, makers: Makers, rows: int) -> list[Fault]:
+    """What is sure to fail, whatever models may answer.
 
-    Raises RecipeErrors.
+    Columns that fail in every one of the first rows, and those that are used up before the last.
     """
-    return [
+    hopeless = [
         Fault(("columns", cells.name), f"no row can be made; {cells.fault}")
-        for cells in _first_cells(recipe, rows)
+        for cells in _first_cells(recipe, makers, rows)
         if cells.real and cells.wanted and cells.errors == len(cells.wanted)
+    ]
+    return hopeless + shortages(recipe, makers, rows)
+
+
+def shortages(recipe: Recipe, makers: Makers, rows: int) -> list[Fault]:
+    """Columns that cannot give so many rows; one with a `when` may not have to."""
+    return [
+        Fault(("columns", name), words)
+        for name, maker in makers.items()
+        if isinstance(maker, Filler)
+        and recipe.columns[name].when is None
+        and (words := maker.shortage(rows))
     ]
 
 
@@ -101,11 +119,11 @@ class _Cells:
     fault: str
 
 
-def _first_cells(recipe: Recipe, count: int) -> Iterator[_Cells]:
+def _first_cells(recipe: Recipe, makers: Makers, count: int) -> Iterator[_Cells]:
     """Make the first rows, column by column, with stand-ins for what models answer."""
     rows: list[Row] = [{"row": number} for number in range(min(count, SAMPLE))]
     unreal: set[str] = set()
-    for name, maker in recipe.makers().items():
+    for name, maker in makers.items():
         column = recipe.columns[name]
         real = unreal.isdisjoint(recipe.needs(name))
         wanted = _wanted(recipe, name, rows)
@@ -170,8 +188,9 @@ def _wanted(recipe: Recipe, name: str, rows: Sequence[Row]) -> list[Row]:
 def _estimated(recipe: Recipe, cells: _Cells, rows: int, max_tokens: int) -> ColumnEstimate:
     column, asks = recipe.columns[cells.name], cells.asks
     model = next(iter(column.models()), recipe.model or "")
-    per_row = recipe.requests_per_row(cells.name) * len(cells.wanted) / cells.rows
-    requests = math.ceil(per_row * rows - 1e-9)
+    # A cell that cannot be made now may be made when models have answered.
+    asked = len(asks) + cells.errors * recipe.requests_per_row(cells.name)
+    requests = math.ceil(asked / cells.rows * rows - 1e-9)
     most = max_tokens
     each_in = each_out = 0.0
     if asks:

@@ -116,6 +116,11 @@ class Recipe:
         return cls._built(document.root.value, document, Path(folder) if folder else Path())
 
     @classmethod
+    def from_values(cls, written: Value, folder: str | Path | None = None) -> "Recipe":
+        """A recipe from plain values, as `written` gives them. Its faults have no lines."""
+        return cls._built(written, None, Path(folder) if folder else Path())
+
+    @classmethod
     def _built(
         cls,
         written: Value,
@@ -221,9 +226,10 @@ class Recipe:
         """
         makers: dict[str, Filler | Asker] = {}
         errors: list[RecipeError] = []
-        for name in self.order:
+        contexts = {name: self.context(name) for name in self.order}
+        for name, context in contexts.items():
             try:
-                makers[name] = self.columns[name].prepare(self.context(name))
+                makers[name] = self.columns[name].prepare(context)
             except RecipeError as error:
                 errors.append(self.error(of_text(error, ("columns", name))))
         if errors:
@@ -264,20 +270,25 @@ class Recipe:
     def digest(self) -> str:
         """32 hex digits: equal for two recipes that make the same rows with the same models.
 
-        It follows columns, seed, `keep`, the parameters' values, the models' names and the
-        contents of the files that columns read, wherever they are; not the name, descriptions, or
-        the writing order.
+        It follows columns, seed, `keep`, the parameters' values, the models' names, and the
+        contents of the files that columns read and of the modules that they call, wherever these
+        are; not the name, descriptions, or the writing order. Raises RecipeErrors for files that
+        cannot be read.
         """
         default_model = any(
             column.asks_model and not column.models() for column in self.columns.values()
         )
         columns: dict[str, Value] = {}
+        errors: list[RecipeError] = []
         for name, column in self.columns.items():
-            found = {
-                path: files.fingerprint(files.resolve(self.folder, path, f"columns.{name}"), path)
-                for path in column.reads()
-            }
-            columns[name] = _replaced(column.identity(), found)
+            try:
+                found = column.contents(self.folder, f"columns.{name}")
+            except RecipeError as error:
+                errors.append(self.error(of_text(error, ("columns", name))))
+            else:
+                columns[name] = _replaced(column.identity(), found)
+        if errors:
+            raise RecipeErrors(errors)
         said = {
             "version": _VERSION,
             "seed": self.seed,

@@ -18,7 +18,7 @@ from typing import Protocol
 from wordmill._engine import Batch
 from wordmill.columns.base import Asker, Filler
 from wordmill.errors import EngineError, RecipeError
-from wordmill.runs.given import merge_items, place_of, take_items, take_whole
+from wordmill.runs.given import merge_items, note_computed, place_of, take_items, take_whole
 from wordmill.runs.outbox import Outbox
 from wordmill.runs.plan import (
     COLUMN_MASK,
@@ -61,12 +61,16 @@ class Given(Protocol):
 
 
 class Tally:
-    """Cells that ended in this sitting, by column; failed_items: of cells that did not fail."""
+    """Cells that ended in this sitting, by column.
+
+    done: with a value.  failed: without one.  off: not wanted, since their `when` is false.
+    failed_items: of cells that have others.
+    """
 
     def __init__(self, plan: Plan) -> None:
-        self.done = dict.fromkeys((step.name for step in plan.steps), 0)
-        self.failed = dict.fromkeys((step.name for step in plan.steps), 0)
-        self.failed_items = dict.fromkeys((step.name for step in plan.steps), 0)
+        self.done, self.failed, self.off, self.failed_items = (
+            dict.fromkeys((step.name for step in plan.steps), 0) for _ in range(4)
+        )
 
 
 class Executor:
@@ -229,12 +233,16 @@ class Executor:
         if step.when is not None or self._given is not None or any(row.errors for row in rows):
             todo = [row for row in rows if self._wanted(step, row)]
         filled = maker.fill([row.values for row in todo])
+        failed = 0
         for row, value in zip(todo, filled, strict=True):
             if value.__class__ is CellError:
                 self._fail(step, row, value)
+                failed += 1
             else:
                 row.values[name] = value
-        self.tally.done[name] += len(rows)
+        self.tally.done[name] += len(todo) - failed
+        if self._given is not None:
+            note_computed(step, todo)
         return rows
 
     def _wanted(self, step: Step, row: OpenRow) -> bool:
@@ -250,8 +258,12 @@ class Executor:
                 return False
             if not verdict:
                 row.values[step.name] = None
+                self.tally.off[step.name] += 1
                 return False
-        return row.given is None or not take_whole(step, row)
+        if row.given is not None and take_whole(step, row):
+            self.tally.done[step.name] += 1
+            return False
+        return True
 
     def _ask(self, step: Step, maker: Asker, rows: list[OpenRow]) -> None:
         """Ask the first questions of ready cells."""
@@ -261,12 +273,12 @@ class Executor:
         asks_of = maker.asks
         for row in rows:
             if (careful or row.errors) and not self._wanted(step, row):
-                self._end(step, row)
+                self._free(step, row)
                 continue
             asks = asks_of(row.values)
             if isinstance(asks, CellError):
                 self._fail(step, row, asks)
-                self._end(step, row)
+                self._free(step, row)
             elif plain and len(asks) == 1:
                 self._send(step, row, asks[0])
             else:
@@ -299,7 +311,7 @@ class Executor:
         maker, name = step.maker, step.name
         if not isinstance(maker, Asker):
             raise EngineError(f"The engine answered for {name!r}, which asks nothing.")
-        take = maker.take
+        take, done = maker.take, self.tally.done
         for row, number, ask, reply in arrived:
             cell = row.cells.get(step.index) if row.cells else None
             if cell is None:
@@ -322,9 +334,10 @@ class Executor:
                 continue
             if isinstance(result, Answer):
                 row.values[name] = result.value
+                done[name] += 1
             else:
                 self._fail(step, row, result)
-            self._end(step, row)
+            self._free(step, row)
 
     def _again(self, row: OpenRow, number: int, ask: Ask, reply: Reply) -> bool:
         """Count a question that is asked again; False when its id has no room for another try."""
@@ -342,10 +355,11 @@ class Executor:
             self._fail(step, row, value)
         else:
             row.values[step.name] = value
+            self.tally.done[step.name] += 1
             for number, item in enumerate(items):
                 if isinstance(item, CellError) and number not in cell.known:
                     self._fail_item(step, row, number, item)
-        self._end(step, row)
+        self._free(step, row)
 
     # The end of a cell, and of a row.
 
@@ -358,10 +372,6 @@ class Executor:
         """An item failed in a cell that has others: noted beside, the cell stands."""
         row.errors[f"{step.name}[{place_of(step, row, item)}]"] = error
         self.tally.failed_items[step.name] += 1
-
-    def _end(self, step: Step, row: OpenRow) -> None:
-        self.tally.done[step.name] += 1
-        self._free(step, row)
 
     def _free(self, step: Step, row: OpenRow) -> None:
         """A late cell has ended, well or not: what waited for it may go on."""

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from wordmill._engine import Engine, EngineFault
 from wordmill.errors import RunError, StorageError
 from wordmill.recipes import Recipe
+from wordmill.recipes.reading import read
 from wordmill.runs.budget import Budget
 from wordmill.runs.meter import NO_LANE
 from wordmill.storage import said, write_whole
@@ -28,8 +29,9 @@ Concurrency = int | Literal["auto"] | None
 class Saved(BaseModel):
     """`recipe.json`.
 
-    recipe: as YAML, with the values it runs with.  source: where it was read from, for messages.
-    folder: relative paths in it start there.  rest_of: the run whose rows this one adds to.
+    recipe: as YAML, with the values it runs with.  source: where it was read from.
+    folder: relative paths in it start there; absolute, since a run can go on from anywhere.
+    rest_of: the run whose rows this one adds to.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,8 +46,11 @@ class Saved(BaseModel):
     cache: bool
 
     def load(self) -> Recipe:
-        """The recipe, checked again. Raises RecipeError."""
-        return Recipe.from_yaml(self.recipe, source=self.source, folder=Path(self.folder))
+        """The recipe, checked again. Raises RecipeError.
+
+        Without lines: the text is not the one that somebody wrote.
+        """
+        return Recipe.from_values(read(self.recipe).root.value, self.folder)
 
     def ceilings(self) -> Budget:
         """The budget that it was begun with."""

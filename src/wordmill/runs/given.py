@@ -1,8 +1,9 @@
 """Rows of an earlier run that a new one completes (`--from`).
 
-A value that is whole is taken over with its lineage. Of a column with items (`candidates`, or one
-that is asked for each of them) the items that were made stay, and only the others are asked. A
-column that reads one that was made anew is made anew itself.
+A value that is whole is taken over with its lineage; a list of pairs in which one failed is not. Of
+a column with items (`candidates`, or one that is asked for each of them) the items that were made
+stay, and only the others are asked. A column that reads one that was made anew is made anew itself;
+a value that is computed here counts as new only if it is another one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import orjson
 
 from wordmill._engine import Engine
 from wordmill.columns.asking import made_items
+from wordmill.columns.base import Asker
 from wordmill.runs.plan import Step
 from wordmill.runs.row import Cell, OpenRow
 from wordmill.types import Ask, CellError, Value
@@ -41,13 +43,22 @@ def take_whole(step: Step, row: OpenRow) -> bool:
     value = given["values"].get(name)
     if step.items:
         return False  # whether it has all of its items is known when they are asked for
-    if value is None or name in given["errors"] or not row.fresh.isdisjoint(step.needs):
-        row.fresh.add(name)
+    failed = any(place.partition("[")[0] == name for place in given["errors"])
+    if value is None or failed or not row.fresh.isdisjoint(step.needs):
+        if isinstance(step.maker, Asker):
+            row.fresh.add(name)
         return False
     row.values[name] = value
     if name in given["lineage"]:
         row.lineage[name] = given["lineage"][name]
     return True
+
+
+def note_computed(step: Step, rows: Sequence[OpenRow]) -> None:
+    """Mark the cells of a computed column whose values are not those of the earlier run."""
+    for row in rows:
+        if row.given is not None and row.given["values"].get(step.name) != row.values[step.name]:
+            row.fresh.add(step.name)
 
 
 def take_items(step: Step, row: OpenRow, cell: Cell, asks: Sequence[Ask]) -> list[Ask]:

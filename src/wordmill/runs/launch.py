@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from wordmill.accounts import catalog_of
 from wordmill.database import open_database
-from wordmill.errors import ConfigError, RunError, StorageError, WordmillError
+from wordmill.errors import ConfigError, RecipeErrors, RunError, StorageError, WordmillError
 from wordmill.models import Catalog
 from wordmill.recipes import Recipe
-from wordmill.recipes.estimates import estimate
+from wordmill.recipes.estimates import estimate, shortages
 from wordmill.runs.budget import Budget
 from wordmill.runs.files import Concurrency, RunFiles, Saved
 from wordmill.runs.heartbeat import Heartbeat
@@ -67,7 +68,7 @@ class House:
 def open_house(settings: Settings) -> Iterator[House]:
     """Open the database of the settings. Raises StorageError, ConfigError."""
     with open_database(settings) as database:
-        yield House(settings, Catalog(database, settings), Registry(database, settings))
+        yield House(settings, catalog_of(database, settings), Registry(database, settings))
 
 
 def with_default_model(recipe: Recipe, settings: Settings) -> Recipe:
@@ -127,8 +128,9 @@ def resume(
     recipe = _files(house, found).saved().load()
     if recipe.digest != found.digest:
         raise RunError(
-            f"The run {run} cannot go on as it began: a file that its recipe reads has changed "
-            f"(below {recipe.folder.absolute()}). Put it back, or begin anew with "
+            f"The run {run} cannot go on as it began: a file that its recipe reads, or a module "
+            f"that it calls, has changed (below {recipe.folder.absolute()}). Put it back, or begin "
+            "anew with "
             "`wordmill generate`; answers that are in the cache are not paid again."
         )
     return _go_on(house, recipe, found, options, reporter, interrupts)
@@ -210,10 +212,14 @@ def prepare(house: House, recipe: Recipe, options: Options, rows: int, folder: P
             )
         rest_of = _files(house, earlier)
     models = sorted(recipe.models())
+    lanes = open_lanes(house.catalog, house.settings, models, rehearse=options.rehearse)
+    plan = make_plan(recipe)
+    if faults := shortages(recipe, plan.makers, rows):
+        raise RecipeErrors([recipe.error(fault) for fault in faults])
     return Job(
         recipe=recipe,
-        lanes=open_lanes(house.catalog, house.settings, models, rehearse=options.rehearse),
-        plan=make_plan(recipe),
+        lanes=lanes,
+        plan=plan,
         rows=rows,
         folder=folder,
         budget=options.budget,
@@ -226,7 +232,7 @@ def prepare(house: House, recipe: Recipe, options: Options, rows: int, folder: P
 
 def foretold(job: Job, settings: Settings) -> str:
     """What a job will take, in one line; without faults and without the cache."""
-    parts = estimate(job.recipe, job.rows, settings.default_max_tokens)
+    parts = estimate(job.recipe, job.plan.makers, job.rows, settings.default_max_tokens)
     requests = sum(part.requests for part in parts)
     if not requests:
         return "Estimate: no requests; no column asks a model."
@@ -262,19 +268,16 @@ def _files(house: House, run: Run) -> RunFiles:
 
 def save(house: House, run: Run, job: Job) -> None:
     """Write down what a run needs to be worked on later, by another process perhaps."""
-    _files(house, run).save(_saved(job))
-
-
-def _saved(job: Job) -> Saved:
-    return Saved(
+    saved = Saved(
         recipe=job.recipe.to_yaml(),
-        source=job.recipe.source,
-        folder=str(job.recipe.folder),
+        source=run.recipe,
+        folder=str(job.recipe.folder.absolute()),
         rest_of=job.rest_of.run if job.rest_of else None,
         budget=job.budget.ceilings(),
         concurrency=job.concurrency,
         cache=job.cache,
     )
+    _files(house, run).save(saved)
 
 
 def _run(

@@ -42,6 +42,10 @@ class Condition:
         value = self.expression.evaluate(row)
         return value if isinstance(value, CellError) else bool(value)
 
+    def never_holds(self) -> bool:
+        """Whether it is false for all rows, since it reads none (`parameters.compare`)."""
+        return not self.expression.names and self.holds({}) is False
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -73,6 +77,7 @@ class Plan:
     early: fillers that no model's answer reaches, in order.
     late: the others, by index; a step comes after all that it waits for.
     keep: decides on a finished row, or None to keep all.
+    asking: columns that ask a model, but for those that a parameter switches off.
     """
 
     recipe: Recipe
@@ -80,6 +85,12 @@ class Plan:
     early: tuple[Step, ...]
     late: tuple[Step, ...]
     keep: Condition | None
+    asking: tuple[str, ...]
+
+    @property
+    def makers(self) -> Mapping[str, Filler | Asker]:
+        """Every column's maker, in the order of making."""
+        return {step.name: step.maker for step in self.steps}
 
 
 def make_plan(recipe: Recipe) -> Plan:
@@ -119,6 +130,12 @@ def make_plan(recipe: Recipe) -> Plan:
         early=tuple(step for step in steps if step.name not in late),
         late=tuple(step for step in steps if step.name in late),
         keep=_condition(recipe, recipe.keep, "keep"),
+        asking=tuple(
+            step.name
+            for step in steps
+            if isinstance(step.maker, Asker)
+            and not (step.when is not None and step.when.never_holds())
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from wordmill.runs.execute import Executor
 from wordmill.runs.meter import Meter, Reading
 from wordmill.runs.outbox import Outbox
 from wordmill.runs.plan import COLUMN_MASK, COLUMN_SHIFT, ITEM_MASK, ITEM_SHIFT, ROW_SHIFT
-from wordmill.runs.session import End, Session
+from wordmill.runs.session import End, Session, Terms
 from wordmill.runs.sitting import Job, start_engine
 from wordmill.settings import Settings
 from wordmill.types import Ask, Value
@@ -98,10 +98,8 @@ def preview(
             job.plan, outbox, shelf, iter(range(job.rows)), window=job.rows, backlog=LIMIT
         )
         meter = Meter(engine)
-        session = Session(
-            engine, executor, outbox, shelf, meter,
-            rows=job.rows, grace=settings.grace_seconds, wanted=wanted, show=lambda _: None,
-        )  # fmt: skip
+        terms = Terms(rows=job.rows, grace=settings.grace_seconds, wanted=wanted)
+        session = Session(engine, executor, outbox, shelf, meter, terms)
         end = session.run()
         return Preview(
             records=[shelf.records[number] for number in sorted(shelf.records)],

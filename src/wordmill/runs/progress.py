@@ -109,7 +109,11 @@ class Terminal:
 
 
 class Lines:
-    """Words and numbers for snapshots of one sitting; remembers them to tell rates."""
+    """Words and numbers for snapshots of one sitting; remembers them to tell rates.
+
+    The first line counts the rows of the run; those of columns, the cells of this sitting. Cells
+    that `when` switches off are neither done nor left.
+    """
 
     def __init__(self, run: str, columns: Sequence[str], earlier: int, budget: Budget) -> None:
         self._run, self._columns, self._earlier, self._budget = run, columns, earlier, budget
@@ -119,7 +123,9 @@ class Lines:
     def of(self, progress: Progress, now: float | None = None) -> list[str]:
         """The lines of a snapshot. now: seconds of any clock that only goes forward."""
         now = time.monotonic() if now is None else now
-        ended = (progress.ended, *(progress.tally.done[name] for name in self._columns))
+        tally = progress.tally
+        made = (tally.done[name] + tally.failed[name] for name in self._columns)
+        ended = (progress.ended, *made)
         self._past.append((now, ended))
         while now - self._past[0][0] > SPAN:
             self._past.popleft()
@@ -131,17 +137,21 @@ class Lines:
     def _all(self, progress: Progress, rates: Sequence[float]) -> list[str]:
         left = _left(progress.rows - progress.ended, rates[0])
         share = 100 * progress.ended // max(1, progress.rows)
+        before = f" ({self._earlier:,} from before)" if self._earlier else ""
         head = (
-            f"{self._run}  {progress.ended:,} of {progress.rows:,} rows  {share} %  "
+            f"{self._run}  {progress.ended:,} of {progress.rows:,} rows{before}  {share} %  "
             f"{duration(progress.reading.sitting)}  {left}"
         )
         lines = [head if not progress.ending else f"{self._run}  ending: {progress.ending}"]
         for name, rate in zip(self._columns, rates[1:], strict=True):
-            failed = progress.tally.failed[name]
-            done = self._earlier + progress.tally.done[name] - failed
+            done, failed, off = (
+                counts[name]
+                for counts in (progress.tally.done, progress.tally.failed, progress.tally.off)
+            )
+            left_here = progress.rows - self._earlier - done - failed - off
             lines.append(
                 f"  {name[:24]:<{self._label}}  {done:>9,} done  {failed:>5,} failed  "
-                f"{_rate(rate):>8}/s  {_left(progress.rows - done - failed, rate)}"
+                f"{_rate(rate):>8}/s  {_left(left_here, rate)}"
             )
         lines.append(f"  {lanes_line(progress.reading, self._budget)}")
         return lines

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from wordmill.recipes import Recipe
 from wordmill.runs.meter import Reading
 from wordmill.runs.row import KEEP
-from wordmill.runs.session import End, Kind
+from wordmill.runs.session import End, Kind, Progress
 from wordmill.types import Row, Value
 
 if TYPE_CHECKING:
@@ -129,10 +129,8 @@ def result_of(
     recipe: Recipe,
     end: End,
     dataset: "DatasetResult",
-    reading: Reading,
+    progress: Progress,
     *,
-    wanted: int,
-    part_done: int,
     degraded: int,
     timings: Mapping[str, float],
     samples: tuple[Mapping[str, Value], ...],
@@ -143,7 +141,7 @@ def result_of(
     state: Outcome = "finished"
     if end.kind == "cancelled":
         state = "cancelled"
-    elif end.kind != "made" or failed or dataset.rows < wanted:
+    elif end.kind != "made" or failed or dataset.rows < progress.rows:
         state = "short"
     return Result(
         run=run,
@@ -153,17 +151,17 @@ def result_of(
         state=state,
         why=end.kind,
         ended=end.sentence,
-        wanted=wanted,
+        wanted=progress.rows,
         made=dataset.rows,
         kept=dataset.kept,
         turned_down=dataset.turned_down - unsure,
         unsure=unsure,
-        part_done=part_done,
+        part_done=progress.part_done,
         failed=failed,
         failed_rows=dataset.failed_rows,
         causes={column: causes for column, causes in dataset.causes.items() if column != KEEP},
         found=dataset.found,
-        reading=reading,
+        reading=progress.reading,
         rehearsed=dataset.rehearsed,
         degraded=degraded,
         tables=dataset.tables,

@@ -65,12 +65,28 @@ class Ended(Protocol):
         """Write what can be written now. Raises StorageError."""
 
 
-class Session:
-    """Runs the loop in the calling thread.
+def _nothing(*_: object) -> None:
+    pass
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a session is told by whoever began it.
+
+    rows: of the run.  grace: seconds for what is in flight when it ends early.
     wanted: whether somebody asks it to end.  show: told how far it is, five times a second.
-    grace: seconds for what is in flight when it ends early.
+    prepare: called by a thread once the first requests are out.
     """
+
+    rows: int
+    grace: float
+    wanted: Callable[[], bool]
+    show: Callable[[Progress], None] = _nothing
+    prepare: Callable[[], None] = _nothing
+
+
+class Session:
+    """Runs the loop in the calling thread."""
 
     def __init__(
         self,
@@ -79,17 +95,10 @@ class Session:
         outbox: Outbox,
         store: Ended,
         meter: Meter,
-        *,
-        rows: int,
-        grace: float,
-        wanted: Callable[[], bool],
-        show: Callable[[Progress], None],
-        prepare: Callable[[], None] = lambda: None,
+        terms: Terms,
     ) -> None:
         self._engine, self._executor, self._outbox = engine, executor, outbox
-        self._store, self._meter = store, meter
-        self._rows, self._grace = rows, grace
-        self._wanted, self._show, self._prepare = wanted, show, prepare
+        self._store, self._meter, self._terms = store, meter, terms
         self._end = End("made")
         self._fault: StorageError | None = None
         self._doubt = 0.0
@@ -105,7 +114,7 @@ class Session:
             outbox.send()
             if not warming:
                 # What the end needs is imported while the first requests are on their way.
-                threading.Thread(target=self._prepare, daemon=True).start()
+                threading.Thread(target=self._terms.prepare, daemon=True).start()
                 warming = True
             if executor.asked:
                 batch = engine.poll(BATCH, WAIT, LINGER)
@@ -130,7 +139,7 @@ class Session:
     def progress(self) -> Progress:
         """How far it is now."""
         return Progress(
-            rows=self._rows,
+            rows=self._terms.rows,
             ended=self._store.ended,
             part_done=self._executor.part_done,
             tally=self._executor.tally,
@@ -145,17 +154,17 @@ class Session:
             self._store.write_ready()
         except StorageError as fault:
             self._fault = fault
-            self._stop(End("disk", str(fault)), self._grace)
+            self._stop(End("disk", str(fault)), self._terms.grace)
 
     def _look(self) -> None:
         """Ask whether to end, and show how far it is."""
         progress = self.progress()
         if self._end.kind == "made":
             stopped = next((lane for lane in progress.reading.lanes if lane.stopped), None)
-            if self._wanted():
-                self._stop(End("cancelled", "it was cancelled"), self._grace)
+            if self._terms.wanted():
+                self._stop(End("cancelled", "it was cancelled"), self._terms.grace)
             elif stopped is not None:
-                self._stop(End("stopped", str(stopped.stopped)), self._grace)
+                self._stop(End("stopped", str(stopped.stopped)), self._terms.grace)
             elif progress.reading.ceiling is not None:
                 self._stop(End("ceiling", progress.reading.ceiling), None)
             elif self._executor.doubtful:
@@ -163,7 +172,7 @@ class Session:
         self._executor.refused = False
         for lane in progress.reading.lanes:
             self._outbox.paces[lane.name].limit = max(1, lane.limit)
-        self._show(progress)
+        self._terms.show(progress)
 
     def _stop(self, end: End, grace: float | None) -> None:
         self._end = end

@@ -29,7 +29,7 @@ from wordmill.runs.progress import Reporter
 from wordmill.runs.result import Result, result_of
 from wordmill.runs.row import failed_on_the_wire
 from wordmill.runs.rows import GROUP, RowStore
-from wordmill.runs.session import End, Progress, Session
+from wordmill.runs.session import End, Progress, Session, Terms
 from wordmill.settings import Settings
 from wordmill.types import Value
 
@@ -60,11 +60,9 @@ class Job:
     owner: str = LOCAL
 
     @property
-    def asking(self) -> tuple[str, ...]:
-        """The columns that ask a model; all of them where none does."""
-        columns = self.recipe.columns
-        asking = tuple(name for name in columns if columns[name].asks_model)
-        return asking or tuple(columns)
+    def shown(self) -> tuple[str, ...]:
+        """The columns worth a line: those that are asked for; all of them where none is."""
+        return self.plan.asking or self.recipe.order
 
 
 class Sitting:
@@ -133,13 +131,18 @@ class Sitting:
         # no cycles, so it may look rarely.
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)
+        terms = Terms(
+            rows=self._job.rows,
+            grace=self._settings.grace_seconds,
+            wanted=wanted,
+            show=self._show,
+            prepare=_import_writer,
+        )
         session = Session(
-            self._engine, self._executor, self._outbox, self._store, self._meter,
-            rows=self._job.rows, grace=self._settings.grace_seconds, wanted=wanted,
-            show=self._show, prepare=_import_writer,
-        )  # fmt: skip
+            self._engine, self._executor, self._outbox, self._store, self._meter, terms
+        )
         earlier = self._store.ended
-        self._reporter.begin(self._files.run, self._job.asking, earlier, self._job.budget)
+        self._reporter.begin(self._files.run, self._job.shown, earlier, self._job.budget)
         try:
             end = session.run()
             return self._finish(end, session.progress())
@@ -155,8 +158,7 @@ class Sitting:
         began = time.monotonic()
         dataset = self._store.finish(self._summary(progress, end.sentence))
         return result_of(
-            self._files.run, self._job.recipe, end, dataset, progress.reading,
-            wanted=self._job.rows, part_done=progress.part_done,
+            self._files.run, self._job.recipe, end, dataset, progress,
             degraded=self._outbox.degraded, timings={"writing": time.monotonic() - began},
             samples=self._samples(),
         )  # fmt: skip

@@ -24,9 +24,12 @@ FTS5 = (
     WHEN new.state <> 'answering'
     BEGIN INSERT INTO messages_fts (rowid, text) VALUES (new.number, new.text); END""",
 )
+# PostgreSQL: a column, empty while an answer still grows; accents are taken off, as FTS5 does.
 TSVECTOR = (
-    """ALTER TABLE messages ADD COLUMN search tsvector
-    GENERATED ALWAYS AS (to_tsvector('simple', left(text, 200000))) STORED""",
+    r"""ALTER TABLE messages ADD COLUMN search tsvector
+    GENERATED ALWAYS AS (CASE WHEN state <> 'answering' THEN to_tsvector(
+        'simple', regexp_replace(normalize(left(text, 200000), NFD), '[\u0300-\u036f]', '', 'g')
+    ) END) STORED""",
     "CREATE INDEX ix_messages_search ON messages USING gin (search)",
 )
 
@@ -185,7 +188,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["person"],
             ["people.id"],
-            name="fk_api_keys_personfk_api_keys_person",
+            name="fk_api_keys_person",
             ondelete="CASCADE",
         ),
         sa.UniqueConstraint("digest", name="uq_api_keys_digest"),
@@ -215,7 +218,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["folder"],
             ["folders.id"],
-            name="fk_conversations_folderfk_conversations_folder",
+            name="fk_conversations_folder",
             ondelete="SET NULL",
         ),
     )
@@ -230,7 +233,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["person"],
             ["people.id"],
-            name="fk_identities_personfk_identities_person",
+            name="fk_identities_person",
             ondelete="CASCADE",
         ),
     )
@@ -249,7 +252,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["person"],
             ["people.id"],
-            name="fk_sessions_personfk_sessions_person",
+            name="fk_sessions_person",
             ondelete="CASCADE",
         ),
     )
@@ -280,7 +283,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["conversation"],
             ["conversations.id"],
-            name="fk_messages_conversationfk_messages_conversation",
+            name="fk_messages_conversation",
             ondelete="CASCADE",
         ),
     )
@@ -299,7 +302,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["conversation"],
             ["conversations.id"],
-            name="fk_preferences_conversationfk_preferences_conversation",
+            name="fk_preferences_conversation",
             ondelete="CASCADE",
         ),
     )
@@ -319,7 +322,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["conversation"],
             ["conversations.id"],
-            name="fk_shares_conversationfk_shares_conversation",
+            name="fk_shares_conversation",
             ondelete="CASCADE",
         ),
     )
@@ -337,7 +340,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["message"],
             ["messages.id"],
-            name="fk_feedback_messagefk_feedback_message",
+            name="fk_feedback_message",
             ondelete="CASCADE",
         ),
     )

@@ -13,49 +13,76 @@ they stand; `models` checks them.
 """
 
 import os
-import re
 import sqlite3
-import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, NamedTuple, TypeAlias, get_type_hints
-from urllib.parse import quote
+from typing import Annotated, NamedTuple, get_type_hints
 
 import platformdirs
 
 from wordmill.errors import ConfigError, UnknownName, nearest
+from wordmill.settings.kinds import (
+    BYTES,
+    CONCURRENCY,
+    DAYS_OR_NONE,
+    FLAG,
+    FOLDER,
+    LEVEL,
+    NAMES,
+    PAUSE,
+    SECONDS,
+    SECRET_KEY,
+    SIGN_UP,
+    SIZE_OR_NONE,
+    TEXT,
+    TEXT_OR_NONE,
+    URL,
+    Kind,
+    Plain,
+    Row,
+    parse_bytes,
+    parse_concurrency,
+    parse_seconds,
+    whole,
+)
+from wordmill.settings.sources import (
+    make_engine,
+    masked,
+    nearest_file,
+    read_env,
+    read_secret,
+    read_toml,
+    sqlite_url,
+    stored,
+    upwards,
+)
+
+__all__ = [
+    "PREFIX",
+    "PROJECT_FILE",
+    "Kind",
+    "Plain",
+    "Row",
+    "Setting",
+    "Settings",
+    "load",
+    "make_engine",
+    "markdown",
+    "parse_bytes",
+    "parse_concurrency",
+    "parse_seconds",
+    "sqlite_url",
+    "table",
+    "written",
+]
 
 PREFIX = "WORDMILL_"
 PROJECT_FILE = "wordmill.toml"
 
-Plain: TypeAlias = str | int | float | bool | Path | None
-"""What a setting can hold."""
-
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-
-
-class Kind(NamedTuple):
-    """How a value is written: `parse` raises ValueError for a text that is not `expects`."""
-
-    expects: str
-    parse: Callable[[str], Plain]
-
-
-class Row(NamedTuple):
-    """The rest of a table row.
-
-    secret: masked wherever it is shown, and also read from the file that WORDMILL_NAME_FILE names.
-    early: needed before the database is open, so it cannot be set in the UI.
-    """
-
-    kind: Kind
-    unit: str
-    help: str
-    secret: bool = False
-    early: bool = False
 
 
 class Setting(NamedTuple):
@@ -71,98 +98,6 @@ class Setting(NamedTuple):
         return PREFIX + self.name.upper()
 
 
-def parse_bytes(text: str) -> int:
-    """`16MiB`, `2GB` or `1048576` as bytes; ValueError for anything else.
-
-    KB, MB, GB and TB are powers of 1000, KiB to TiB of 1024; case and a space do not matter.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", text.strip().lower())
-    if match is None:
-        raise ValueError(text)
-    number, prefix, binary = match.groups()
-    power = " kmgt".index(prefix or " ")
-    factor: int = (1024 if binary else 1000) ** power
-    return round(float(number) * factor)
-
-
-def parse_seconds(text: str) -> float:
-    """`30d`, `12h`, `5m`, `2w`, `90s`, `200ms` or `90` as seconds; ValueError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?", text.strip().lower())
-    if match is None:
-        raise ValueError(text)
-    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-    return float(match[1]) * units[match[2] or "s"]
-
-
-def parse_concurrency(text: str) -> int | None:
-    """A whole number of 1 or more, or None for `auto`; ValueError for anything else."""
-    return None if text.strip().lower() == "auto" else _at_least(int(text), 1)
-
-
-def _at_least(number: int, least: int) -> int:
-    if number < least:
-        raise ValueError(number)
-    return number
-
-
-def _whole(least: int) -> Kind:
-    return Kind(f"a whole number of {least} or more", lambda text: _at_least(int(text), least))
-
-
-def _positive(text: str) -> float:
-    number = parse_seconds(text)
-    if number <= 0:
-        raise ValueError(text)
-    return number
-
-
-def _days(text: str) -> float | None:
-    number = float(text) if text else None
-    if number is not None and not 0 < number < float("inf"):
-        raise ValueError(text)
-    return number
-
-
-def _size(text: str) -> int | None:
-    return parse_bytes(text) if text else None
-
-
-def _flag(text: str) -> bool:
-    words = {"true": True, "yes": True, "on": True, "1": True}
-    words |= {"false": False, "no": False, "off": False, "0": False}
-    try:
-        return words[text.strip().lower()]
-    except KeyError as error:
-        raise ValueError(text) from error
-
-
-def _level(text: str) -> str:
-    if text.lower() not in ("debug", "info", "warning", "error"):
-        raise ValueError(text)
-    return text.lower()
-
-
-def _folder(text: str) -> Path:
-    if not text:
-        raise ValueError(text)
-    return Path(text).expanduser()
-
-
-_FLAG = Kind("true or false", _flag)
-_SECONDS = Kind("a time above 0, as `10`, `200ms` or `5m`", _positive)
-_PAUSE = Kind("a time, as `0`, `10` or `5m`", parse_seconds)
-_BYTES = Kind("a size, as `16MiB` or `1048576`", lambda text: _at_least(parse_bytes(text), 1))
-_SIZE_OR_NONE = Kind(
-    "a size, as `2GB`, or nothing", lambda text: parse_bytes(text) if text else None
-)
-_DAYS_OR_NONE = Kind("a number above 0, or nothing", _days)
-_CONCURRENCY = Kind("a whole number of 1 or more, or `auto`", parse_concurrency)
-_FOLDER = Kind("a folder", _folder)
-_TEXT_OR_NONE = Kind("a text, or nothing", lambda text: text or None)
-_URL = Kind("an SQLAlchemy URL", lambda text: text)
-_LEVEL = Kind("debug, info, warning or error", _level)
-
-
 def _home() -> Path:
     return platformdirs.user_data_path("wordmill", appauthor=False)
 
@@ -173,12 +108,12 @@ class Settings:
 
     home: Annotated[
         Path,
-        Row(_FOLDER, "", "The data folder: database, cache and the records of runs.", early=True),
+        Row(FOLDER, "", "The data folder: database, cache and the records of runs.", early=True),
     ] = field(default_factory=_home)
     database_url: Annotated[
         str,
         Row(
-            _URL,
+            URL,
             "",
             "Where models, runs and jobs are kept; empty for an SQLite file in the data folder.",
             secret=True,
@@ -186,61 +121,183 @@ class Settings:
         ),
     ] = ""
     default_model: Annotated[
-        str | None, Row(_TEXT_OR_NONE, "", "The model of recipes that name none.")
+        str | None, Row(TEXT_OR_NONE, "", "The model of recipes that name none.")
     ] = None
     default_max_tokens: Annotated[
-        int, Row(_whole(1), "tokens", "The bound on an answer where a recipe sets none.")
+        int, Row(whole(1), "tokens", "The bound on an answer where a recipe sets none.")
     ] = 2048
     concurrency: Annotated[
         int | None,
-        Row(_CONCURRENCY, "requests", "At once, for models that say nothing else; `auto` adapts."),
+        Row(CONCURRENCY, "requests", "At once, for models that say nothing else; `auto` adapts."),
     ] = None
     max_concurrency: Annotated[
-        int, Row(_whole(1), "requests", "The most that `auto` sends at once to a model.")
+        int, Row(whole(1), "requests", "The most that `auto` sends at once to a model.")
     ] = 2048
-    connect_seconds: Annotated[float, Row(_SECONDS, "seconds", "The wait for a connection.")] = 10.0
+    connect_seconds: Annotated[float, Row(SECONDS, "seconds", "The wait for a connection.")] = 10.0
     first_byte_seconds: Annotated[
-        float, Row(_SECONDS, "seconds", "The wait for an answer to begin.")
+        float, Row(SECONDS, "seconds", "The wait for an answer to begin.")
     ] = 120.0
-    total_seconds: Annotated[float, Row(_SECONDS, "seconds", "The wait for an answer to end.")] = (
+    total_seconds: Annotated[float, Row(SECONDS, "seconds", "The wait for an answer to end.")] = (
         600.0
     )
     deadline_seconds: Annotated[
-        float, Row(_SECONDS, "seconds", "The time of a request with all its attempts and pauses.")
+        float, Row(SECONDS, "seconds", "The time of a request with all its attempts and pauses.")
     ] = 1800.0
     attempts: Annotated[
-        int, Row(_whole(1), "attempts", "How often a request is sent before it counts as failed.")
+        int, Row(whole(1), "attempts", "How often a request is sent before it counts as failed.")
     ] = 6
     max_reply_bytes: Annotated[
-        int, Row(_BYTES, "bytes", "A longer reply is cut off and counts as failed.")
+        int, Row(BYTES, "bytes", "A longer reply is cut off and counts as failed.")
     ] = 16 * 1024 * 1024
     in_doubt: Annotated[
         int,
         Row(
-            _whole(0),
+            whole(0),
             "requests",
             "At most this many may be sent and not yet safe on disk; 0 leaves it to the engine.",
         ),
     ] = 0
-    cache: Annotated[bool, Row(_FLAG, "", "Whether answers are kept for later runs.")] = True
+    cache: Annotated[bool, Row(FLAG, "", "Whether answers are kept for later runs.")] = True
     cache_days: Annotated[
         float | None,
-        Row(_DAYS_OR_NONE, "days", "`wordmill cache prune` forgets older answers; empty for none."),
+        Row(DAYS_OR_NONE, "days", "`wordmill cache prune` forgets older answers; empty for none."),
     ] = None
     cache_bytes: Annotated[
         int | None,
         Row(
-            _SIZE_OR_NONE,
+            SIZE_OR_NONE,
             "bytes",
             "`wordmill cache prune` shrinks it to that; empty for none.",
         ),
     ] = None
     grace_seconds: Annotated[
-        float, Row(_PAUSE, "seconds", "After Ctrl-C, the wait for answers that are on their way.")
+        float, Row(PAUSE, "seconds", "After Ctrl-C, the wait for answers that are on their way.")
     ] = 10.0
-    log_level: Annotated[str, Row(_LEVEL, "", "The least grave messages that are logged.")] = (
+    log_level: Annotated[str, Row(LEVEL, "", "The least grave messages that are logged.")] = (
         "warning"
     )
+    message_characters: Annotated[
+        int, Row(whole(1), "characters", "The most text in one message of a conversation.")
+    ] = 4_000_000
+    attachment_bytes: Annotated[
+        int, Row(BYTES, "bytes", "A larger file cannot be attached to a message.")
+    ] = 20 * 1024 * 1024
+    person_attachment_bytes: Annotated[
+        int, Row(BYTES, "bytes", "All files together that a person has attached.")
+    ] = 5 * 1024 * 1024 * 1024
+    import_bytes: Annotated[
+        int,
+        Row(BYTES, "bytes", "The most that a file of conversations may hold, once unpacked."),
+    ] = 2 * 1024 * 1024 * 1024
+    sign_up: Annotated[
+        str,
+        Row(
+            SIGN_UP,
+            "",
+            "Whether people may make an account themselves; `pending`: an admin lets each in.",
+        ),
+    ] = "closed"
+    admin_email: Annotated[
+        str | None,
+        Row(TEXT_OR_NONE, "", "The first admin, made at start while nobody is.", early=True),
+    ] = None
+    admin_password: Annotated[
+        str | None,
+        Row(TEXT_OR_NONE, "", "The first admin's password.", secret=True, early=True),
+    ] = None
+    session_idle: Annotated[
+        float, Row(SECONDS, "seconds", "A session that is not used for that long ends.")
+    ] = 12 * 3600.0
+    session_longest: Annotated[
+        float, Row(SECONDS, "seconds", "Every session ends after that, used or not.")
+    ] = 7 * 86400.0
+    secret_key: Annotated[
+        str | None,
+        Row(
+            SECRET_KEY,
+            "",
+            "What stored keys are sealed with, instead of the file secret.key in the data folder.",
+            secret=True,
+            early=True,
+        ),
+    ] = None
+    host: Annotated[
+        str, Row(TEXT, "", "The address that `wordmill serve` listens on.", early=True)
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, Row(whole(1), "", "The port that `wordmill serve` listens on.", early=True)
+    ] = 8501
+    hosts: Annotated[
+        tuple[str, ...],
+        Row(
+            NAMES,
+            "",
+            "Names by which browsers reach this server; empty: any name, but only this machine's "
+            "own where it listens on this machine alone.",
+            early=True,
+        ),
+    ] = ()
+    metrics_token: Annotated[
+        str | None,
+        Row(
+            TEXT_OR_NONE,
+            "",
+            "What Prometheus sends as a bearer token to /metrics; without it nothing is shown.",
+            secret=True,
+            early=True,
+        ),
+    ] = None
+    oidc_issuer: Annotated[
+        str | None,
+        Row(TEXT_OR_NONE, "", "The address of an OpenID provider by which people may sign in."),
+    ] = None
+    oidc_client_id: Annotated[
+        str | None, Row(TEXT_OR_NONE, "", "What that provider calls this Wordmill.")
+    ] = None
+    oidc_client_secret: Annotated[
+        str | None,
+        Row(TEXT_OR_NONE, "", "What it is known by there.", secret=True, early=True),
+    ] = None
+    oidc_name: Annotated[
+        str, Row(TEXT, "", "What the button of that sign-in says: the provider's name.")
+    ] = "OpenID"
+    oidc_sign_up: Annotated[
+        str,
+        Row(SIGN_UP, "", "As `sign_up`, for people whom that provider knows and Wordmill not."),
+    ] = "pending"
+    oidc_link: Annotated[
+        bool,
+        Row(
+            FLAG,
+            "",
+            "Whether a verified e-mail address of that provider opens the account of the same "
+            "address. Its password, sessions and API keys end then.",
+        ),
+    ] = False
+
+    plain_commands: Annotated[
+        bool,
+        Row(
+            FLAG,
+            "",
+            "Whether a message that may mean a command, as `use only the last ten messages`, is "
+            "shown to the model and proposed as one.",
+        ),
+    ] = True
+    server: Annotated[
+        str | None,
+        Row(
+            TEXT_OR_NONE,
+            "",
+            "The address of the Wordmill that `wordmill chat` and `wordmill ask` talk to; empty is "
+            "this machine's data folder.",
+            early=True,
+        ),
+    ] = None
+    server_key: Annotated[
+        str | None,
+        Row(TEXT_OR_NONE, "", "The API key for that server.", secret=True, early=True),
+    ] = None
 
     project: Path | None = None
     """The wordmill.toml that was read."""
@@ -266,7 +323,7 @@ class Settings:
             raise UnknownName("setting", name, _ROWS)
         value: Plain = getattr(self, name)
         text = written(name, value)
-        return _masked(text) if _ROWS[name].secret else text
+        return masked(text) if _ROWS[name].secret else text
 
     @property
     def cache_file(self) -> Path:
@@ -283,7 +340,7 @@ class Settings:
         if value:
             return value
         path = os.environ.get(variable + "_FILE") or self._variables.get(variable + "_FILE")
-        return (_read_secret(variable + "_FILE", path) or None) if path else None
+        return (read_secret(variable + "_FILE", path) or None) if path else None
 
 
 def _rows() -> dict[str, Row]:
@@ -312,6 +369,8 @@ def written(name: str, value: object) -> str:
         return "auto" if name == "concurrency" else ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ",".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -325,12 +384,12 @@ def load(
     Raises UnknownName for a name on the command line, ConfigError for a value that does not parse
     and for a file that cannot be read. Unknown variables and keys only become `warnings`.
     """
-    folders = tuple(_upwards(folder))
+    folders = tuple(upwards(folder))
     warnings: list[str] = []
-    env_path = _nearest_file(folders, ".env")
-    env_file = _read_env(env_path) if env_path else {}
-    project = _nearest_file(folders, PROJECT_FILE)
-    document = _read_toml(project) if project else {}
+    env_path = nearest_file(folders, ".env")
+    env_file = read_env(env_path) if env_path else {}
+    project = nearest_file(folders, PROJECT_FILE)
+    document = read_toml(project) if project else {}
     models = document.pop("models", {})
     if not isinstance(models, dict):
         raise ConfigError(f"{project}: `models` must be tables, as [models.NAME].")
@@ -360,11 +419,6 @@ def load(
         _origins={name: origin for name, (_, origin) in (stored | texts).items()},
         _variables=env_file,
     )
-
-
-def sqlite_url(home: Path) -> str:
-    """The address of the database in a data folder."""
-    return f"sqlite:///{home.absolute() / 'wordmill.db'}"
 
 
 def markdown() -> str:
@@ -399,58 +453,6 @@ def _parse(texts: Mapping[str, tuple[str, str]]) -> dict[str, Plain]:
     return values
 
 
-def _upwards(folder: Path | None) -> Iterator[Path]:
-    try:
-        start = (folder or Path.cwd()).absolute()
-    except FileNotFoundError:  # the current folder was removed under us
-        return
-    for place in (start, *start.parents):
-        yield place
-        if (place / ".git").exists():
-            return
-
-
-def _nearest_file(folders: Iterable[Path], name: str) -> Path | None:
-    return next((place / name for place in folders if (place / name).is_file()), None)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}.") from error
-
-
-def _read_toml(path: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(_read(path))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is no TOML: {error}.") from error
-
-
-_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*)", re.ASCII)
-
-
-def _read_env(path: Path) -> dict[str, str]:
-    """NAME=value lines; quotes are taken off, ` #` begins a comment, other lines mean nothing."""
-    values: dict[str, str] = {}
-    for line in _read(path).splitlines():
-        match = _ASSIGNMENT.fullmatch(line)
-        if match is None:
-            continue
-        name, text = match.groups()
-        quoted = re.match(r"""(["'])(.*?)\1""", text)
-        values[name] = quoted[2] if quoted else re.split(r"(?:^|\s)#", text, maxsplit=1)[0].strip()
-    return values
-
-
-def _read_secret(variable: str, path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{variable} names {path}, which cannot be read: {error}.") from error
-
-
 def _from_variables(
     variables: Mapping[str, str], path: str, warnings: list[str]
 ) -> dict[str, tuple[str, str]]:
@@ -475,7 +477,7 @@ _FILE_VARIABLES = {
 
 def _from_files(variables: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     return {
-        name: (_read_secret(variable, variables[variable]), f"{variables[variable]} ({variable})")
+        name: (read_secret(variable, variables[variable]), f"{variables[variable]} ({variable})")
         for variable, name in _FILE_VARIABLES.items()
         if variables.get(variable)
     }
@@ -487,8 +489,9 @@ def _from_toml(
     found: dict[str, tuple[str, str]] = {}
     for name, value in document.items():
         if name not in _ROWS:
-            known = (*_ROWS, "models")
-            warnings.append(f"{path} has {name!r}, which means nothing{nearest(name, known)}")
+            near = get_close_matches(name, (*_ROWS, "models"), cutoff=0.5)
+            hint = nearest(name, near) if near else ". `wordmill settings` shows what there is."
+            warnings.append(f"{path} has {name!r}, which means nothing{hint}")
         elif isinstance(value, str | int | float):
             text = written(name, value)
             if name == "home":  # relative to the file, wherever the command is typed
@@ -502,49 +505,12 @@ def _from_toml(
 def _from_database(url: str, warnings: list[str]) -> dict[str, tuple[str, str]]:
     """What was set in the UI; nothing where there is no database yet."""
     try:
-        pairs = list(_stored(url))
+        pairs = list(stored(url))
     except (OSError, sqlite3.Error, ImportError) as error:
-        warnings.append(f"The settings in {_masked(url)} could not be read: {error}.")
+        warnings.append(f"The settings in {masked(url)} could not be read: {error}.")
         return {}
     found: dict[str, tuple[str, str]] = {}
     for name, text in pairs:
         if name in _ROWS and not _ROWS[name].early:
             found[name] = (text, "set in the UI")
     return found
-
-
-def _stored(url: str) -> Iterator[tuple[str, str]]:
-    query = "SELECT name, value FROM settings"
-    path = url.removeprefix("sqlite:///")
-    if path == url or "?" in path:
-        yield from _stored_elsewhere(url, query)
-    elif Path(path).is_file():
-        connection = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)
-        try:
-            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'settings'").fetchone():
-                yield from connection.execute(query)
-        finally:
-            connection.close()
-
-
-def _stored_elsewhere(url: str, query: str) -> Iterator[tuple[str, str]]:
-    from sqlalchemy import create_engine, inspect, text
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        engine = create_engine(url)
-        try:
-            with engine.connect() as connection:
-                if inspect(connection).has_table("settings"):
-                    yield from ((name, value) for name, value in connection.execute(text(query)))
-        finally:
-            engine.dispose()
-    except SQLAlchemyError as error:
-        raise OSError(str(error).splitlines()[0]) from error
-
-
-def _masked(text: str) -> str:
-    """A secret as it may be shown: of an address only the password is hidden."""
-    if not text or "://" not in text:
-        return "********" if text else ""
-    return re.sub(r"(://[^/@:]*):.*@", r"\1:********@", text)

@@ -1,0 +1,1 @@
+"""The HTTP API: what the pages do, and OpenAI's wire format."""

@@ -1,0 +1,45 @@
+"""The HTTP API: one FastAPI application over a house."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from wordmill.channels.api import (
+    conversations,
+    errors,
+    health,
+    messages,
+    models,
+    openai,
+    people,
+    runs,
+)
+from wordmill.channels.api.logs import Logs
+from wordmill.channels.house import House
+from wordmill.completions.gateway import Gateway
+
+
+def make_app(house: House) -> FastAPI:
+    """The application. The house stays open until after its end."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.gateway = Gateway()
+        yield
+        app.state.gateway.close()
+
+    app = FastAPI(
+        title="Wordmill",
+        version=version("wordmill"),
+        summary="Talk to models, keep conversations, make datasets.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.house = house
+    errors.install(app)
+    for part in (openai, people, conversations, messages, models, runs, health):
+        app.include_router(part.router)
+    app.add_middleware(Logs)
+    return app

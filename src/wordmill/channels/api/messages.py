@@ -1,0 +1,167 @@
+"""Messages over HTTP: an answer as it grows, its siblings, what was sent, what people think."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Body, Query, Request
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+
+from wordmill.channels.api.auth import Reads, Talks, house_of
+from wordmill.channels.api.shared import Json, Sent, shown
+from wordmill.chat.types import Conversation, Message
+
+router = APIRouter(prefix="/api")
+
+
+class Edited(Sent):
+    """A message, said differently."""
+
+    text: str
+
+
+class Judged(Sent):
+    """What somebody thinks of an answer. score: 1, -1, or 0 to take it back."""
+
+    score: Literal[-1, 0, 1]
+    reason: str | None = None
+    comment: str | None = None
+
+
+class Preferred(Sent):
+    """Of several answers to one message, the better one."""
+
+    prompt: str
+    chosen: str
+    rejected: list[str]
+
+
+@router.get("/messages/{message}", tags=["Messages"])
+def message(message: str, caller: Reads, request: Request) -> Json:
+    """One message."""
+    return _message(house_of(request).conversations.message(caller.person, message))
+
+
+@router.get("/messages/{message}/sent", tags=["Messages"])
+def sent(message: str, caller: Reads, request: Request) -> Json:
+    """The exact request that an answer was made from."""
+    return house_of(request).chat.sent(caller.person, message)
+
+
+@router.get("/messages/{message}/siblings", tags=["Messages"])
+def siblings(message: str, caller: Reads, request: Request) -> list[Json]:
+    """The other edits of a question, or the other answers."""
+    found = house_of(request).conversations.siblings(caller.person, message)
+    return [_message(one) for one in found]
+
+
+@router.post("/messages/{message}/switch", tags=["Messages"])
+def switch(message: str, caller: Talks, request: Request) -> Json:
+    """Show the branch through this message."""
+    return _conversation(house_of(request).conversations.switch(caller.person, message))
+
+
+@router.post("/messages/{message}/fork", status_code=201, tags=["Messages"])
+def fork(message: str, caller: Talks, request: Request) -> Json:
+    """A conversation of its own, up to this message."""
+    return _conversation(house_of(request).conversations.fork(caller.person, message))
+
+
+@router.post("/messages/{message}/regenerate", status_code=202, tags=["Messages"])
+def regenerate(
+    message: str,
+    caller: Talks,
+    request: Request,
+    model: Annotated[str | None, Body(embed=True)] = None,
+) -> Json:
+    """Another answer."""
+    chat = house_of(request).chat
+    return asdict(chat.regenerate(caller.person, message, model=model, door=caller.door))
+
+
+@router.post("/messages/{message}/edit", status_code=202, tags=["Messages"])
+def edit(message: str, new: Edited, caller: Talks, request: Request) -> Json:
+    """The message said differently, with an answer of its own; the old branch stays."""
+    chat = house_of(request).chat
+    return asdict(chat.edit(caller.person, message, new.text, door=caller.door))
+
+
+@router.post("/messages/{message}/continue", status_code=202, tags=["Messages"])
+def continue_(message: str, caller: Talks, request: Request) -> Json:
+    """Go on with an answer that was cut."""
+    return asdict(house_of(request).chat.continue_(caller.person, message, door=caller.door))
+
+
+@router.post("/messages/{message}/stop", tags=["Messages"])
+def stop_one(message: str, caller: Talks, request: Request) -> Json:
+    """Stop this answer."""
+    return {"stopped": house_of(request).chat.stop(caller.person, message)}
+
+
+@router.put("/messages/{message}/feedback", tags=["Messages"])
+def judge(message: str, said: Judged, caller: Talks, request: Request) -> Json:
+    """Say what one thinks of an answer."""
+    found = house_of(request).conversations.feedback(
+        caller.person, message, said.score, said.reason, said.comment
+    )
+    return shown(found) if found else {}
+
+
+@router.post("/preferences", status_code=201, tags=["Messages"])
+def prefer(said: Preferred, caller: Talks, request: Request) -> Json:
+    """Say which of several answers is the better one."""
+    found = house_of(request).conversations.prefer(
+        caller.person, said.prompt, said.chosen, said.rejected
+    )
+    return shown(found)
+
+
+@router.get(
+    "/messages/{message}/events",
+    tags=["Messages"],
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}}},
+)
+async def events(
+    message: str,
+    caller: Reads,
+    request: Request,
+    after: Annotated[int, Query(ge=0)] = 0,
+    thought: Annotated[int, Query(ge=0)] = 0,
+) -> StreamingResponse:
+    """An answer as it grows (server-sent events), from `after` characters on.
+
+    Each event's id is `text,reasoning` characters so far: `Last-Event-ID` takes it up again.
+    """
+    last = request.headers.get("last-event-id", "").split(",")
+    if len(last) == 2 and all(part.isdecimal() for part in last):
+        after, thought = int(last[0]), int(last[1])
+    watched = await run_in_threadpool(
+        house_of(request).chat.watch, caller.person, message, after, thought
+    )
+
+    def lines() -> Iterator[str]:
+        said, thoughts = after, thought
+        for event in watched:
+            said, thoughts = event.offset + len(event.text), thoughts + len(event.reasoning)
+            yield f"id: {said},{thoughts}\ndata: {json.dumps(event._asdict())}\n\n"
+
+    async def pieces() -> AsyncIterator[str]:
+        async for line in iterate_in_threadpool(lines()):
+            yield line
+
+    return StreamingResponse(
+        pieces(), media_type="text/event-stream", headers={"cache-control": "no-store"}
+    )
+
+
+def _conversation(conversation: Conversation) -> Json:
+    return {**shown(conversation), "temporary": conversation.temporary}
+
+
+def _message(message: Message) -> Json:
+    made = shown(message)
+    del made["sent"]  # under /sent, as it was sent
+    return made

@@ -1,0 +1,30 @@
+"""What the routes under /api share: bodies that refuse unknown fields, and plain JSON out."""
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict
+
+Json = dict[str, Any]
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+class Sent(BaseModel):
+    """What somebody sends: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def plain(values: Json) -> Json:
+    """Times as text; what JSON can say otherwise."""
+    return {
+        key: value.isoformat() if isinstance(value, datetime) else value
+        for key, value in values.items()
+    }
+
+
+def shown(value: Any) -> Json:
+    """A frozen value as JSON."""
+    return plain(asdict(value))

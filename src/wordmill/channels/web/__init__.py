@@ -1,0 +1,1 @@
+"""The web workbench: Streamlit pages behind a gate, in the process and on the port of the API."""

@@ -1,0 +1,22 @@
+"""The workbench: which pages there are, and for whom."""
+
+import streamlit as st
+
+from wordmill.channels.web import place
+from wordmill.channels.web.pages import chat, explore, generate, models, people, settings
+
+st.set_page_config(page_title="Wordmill", page_icon=":material/forum:", layout="wide")
+who = place.person()
+_ = place.texts(who)
+shown = [
+    st.Page(chat.show, title=_("Chat"), icon=":material/forum:", url_path="chat", default=True),
+    st.Page(generate.show, title=_("Generate"), icon=":material/factory:", url_path="generate"),
+    st.Page(explore.show, title=_("Explore"), icon=":material/travel_explore:", url_path="explore"),
+    st.Page(models.show, title=_("Models"), icon=":material/neurology:", url_path="models"),
+    st.Page(settings.show, title=_("Settings"), icon=":material/tune:", url_path="settings"),
+]
+if who.role == "admin":
+    shown.insert(
+        4, st.Page(people.show, title=_("People"), icon=":material/group:", url_path="people")
+    )
+st.navigation(shown, position="top").run()

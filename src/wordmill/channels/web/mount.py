@@ -1,0 +1,88 @@
+"""Puts the workbench under an application: one process, one port.
+
+Streamlit keeps one configuration a process, so it is set here, once, before its app is made.
+"""
+
+import gc
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import streamlit
+from fastapi import FastAPI
+from streamlit import config
+
+from wordmill.channels.house import House
+from wordmill.channels.web import place
+from wordmill.channels.web.entry import make_entry
+from wordmill.channels.web.gate import Gate
+from wordmill.errors import Unauthenticated
+from wordmill.settings import Settings
+
+OPTIONS: dict[str, Any] = {
+    "browser.gatherUsageStats": False,
+    "client.showErrorDetails": "none",
+    "client.toolbarMode": "minimal",
+    "runner.magicEnabled": False,
+    "server.enableStaticServing": False,
+    "server.fileWatcherType": "none",
+    "server.maxUploadSize": 20,
+    "theme.primaryColor": "#a6451f",
+    "theme.baseRadius": "0.45rem",
+    "theme.dark.primaryColor": "#e0855c",
+}
+"""Of Streamlit. Uploads in MB: what an attachment may have."""
+
+_HEAVY = ("altair", "numpy", "pandas", "pyarrow")
+
+
+def mount(app: FastAPI, house: House) -> None:
+    """Add the pages before the workbench, then the workbench itself under everything else."""
+    for name, value in OPTIONS.items():
+        config.set_option(name, value)
+    place.enter(house)
+    app.include_router(make_entry(house))
+    pages = streamlit.App(str(Path(__file__).parent / "main.py"))
+    app.mount("/", pages)
+
+    def admits(token: str) -> bool:
+        try:
+            house.accounts.sessions.check(token)
+        except Unauthenticated:
+            return False
+        return True
+
+    app.add_middleware(Gate, admits=admits, hosts=hosts_of(house.settings))
+    app.router.lifespan_context = _beside(app.router.lifespan_context, pages)
+
+
+def hosts_of(settings: Settings) -> tuple[str, ...]:
+    """The names under which this server answers; () for any.
+
+    A page of somebody else can point a name of its own at 127.0.0.1 and have a browser on this
+    machine ask us under it, so where we listen for this machine alone only its own names count.
+    """
+    own = ("localhost", "127.0.0.1", "::1")
+    if settings.hosts:
+        return (*settings.hosts, *own)
+    return own if settings.host in own else ()
+
+
+def _beside(first: Any, pages: streamlit.App) -> Any:
+    """The application's lifespan with Streamlit's inside it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
+        own: AbstractAsyncContextManager[Any] = first(app)
+        async with own as state, pages.lifespan()(app):
+            # Streamlit collects garbage after every run of a page, and that takes longer the more
+            # there is: what is loaded now stays for good and need not be looked at again.
+            for name in _HEAVY:
+                import_module(name)
+            gc.collect()
+            gc.freeze()
+            yield state
+
+    return lifespan

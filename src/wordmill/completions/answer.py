@@ -1,0 +1,124 @@
+"""An answer that is on its way: its pieces as they come, its record at the end."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from wordmill._engine import Batch, EngineFault, Stream
+from wordmill.completions.lanes import Lane
+from wordmill.errors import EngineError
+from wordmill.types import Reply, Usage
+
+
+class Delta(NamedTuple):
+    """What has come since the last one."""
+
+    text: str = ""
+    reasoning: str = ""
+
+
+class Answer:
+    """Iterate it for the pieces; then `reply` and `body` are there. Used by one thread at a time.
+
+    begin: sends the request; called again when the server refuses something it can go without.
+    again: what to do about a refusal, in the server's words; whether to ask again.
+    close: called once, at the end, with the reply; also when it is thrown away.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        begin: Callable[[], Stream],
+        again: Callable[[str], str | None],
+        close: Callable[["Answer"], None],
+    ) -> None:
+        self.lane = lane
+        self._begin, self._again, self._close = begin, again, close
+        self._cancelled = self._closed = False
+        self.started = time.monotonic()
+        self.first: float | None = None
+        """Seconds until the first piece."""
+        self.degraded: list[str] = []
+        """Sentences on what the server refused and got without."""
+        self.reply: Reply | None = None
+        self.body: Mapping[str, Any] | None = None
+        """The whole reply as the server sent it, where it is more than a text."""
+        self.stream = begin()
+
+    def __iter__(self) -> Iterator[Delta]:
+        """The pieces, as they come; an empty one at least once a second, to look up."""
+        try:
+            while True:
+                delta, ended = self.next(1.0)
+                if ended:
+                    return
+                yield delta
+        finally:
+            self.close()
+
+    def next(self, timeout: float) -> tuple[Delta, bool]:
+        """What has come, waiting up to `timeout` seconds for it; whether that was the end.
+
+        Whoever calls this closes the answer afterwards; iterating does that by itself.
+        """
+        try:
+            piece = self.stream.next(timeout)
+        except EngineFault as fault:
+            raise EngineError(f"The engine ended: {fault}") from fault
+        reasoning = self.stream.next_reasoning()
+        if self.first is None and (piece or reasoning):
+            self.first = time.monotonic() - self.started
+        if piece is not None:
+            return Delta(piece, reasoning), False
+        if reasoning:
+            return Delta("", reasoning), False
+        record = self.stream.record()
+        if record is None:
+            return Delta(), False
+        reply = reply_of(record)
+        if reply.error == "rejected" and not self._cancelled:
+            words = self._again(reply.detail)
+            if words is not None:
+                if words:
+                    self.degraded.append(words)
+                self.stream = self._begin()
+                return Delta(), False
+        self.reply = reply
+        body = record.bodies[0]
+        self.body = json.loads(body) if body else None
+        return Delta(), True
+
+    def cancel(self) -> None:
+        """Close the connection to the server; what has come stays. From any thread."""
+        self._cancelled = True
+        self.stream.cancel()
+
+    def close(self) -> None:
+        """It is no longer needed: cancelled when it has not ended. Harmless when repeated."""
+        if self._closed:
+            return
+        self._closed = True
+        if self.reply is None:
+            self.cancel()
+        self._close(self)
+
+
+def reply_of(record: Batch) -> Reply:
+    """The one outcome of a batch of one."""
+    flags = record.flags[0]
+    return Reply(
+        text=record.texts[0],
+        error=record.errors[0],
+        detail=record.details[0],
+        finish=record.finishes[0],
+        model=record.models[0],
+        usage=Usage(record.input_tokens[0], record.output_tokens[0], bool(flags & 8)),
+        cost=record.costs[0],
+        attempts=record.attempts[0],
+        seconds=record.seconds[0],
+        cached=bool(flags & 1),
+        joined=bool(flags & 2),
+        refusal=bool(flags & 16),
+        digest=record.digests[0],
+    )

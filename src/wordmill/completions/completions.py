@@ -1,0 +1,148 @@
+"""Asks one thing of one model, with the keys, the quota and the ledger of whoever asks."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from wordmill._engine import EngineFault, Stream
+from wordmill.accounts import Accounts, Amount, Person
+from wordmill.completions.answer import Answer, reply_of
+from wordmill.completions.bodies import fitted, shape_of
+from wordmill.completions.lanes import Lane, Lanes
+from wordmill.database import Database
+from wordmill.errors import EngineError, ModelFailed
+from wordmill.settings import Settings
+from wordmill.types import Reply
+
+DEGRADATIONS: Final = 6
+"""How often a request is made simpler because a server refuses something."""
+
+Json = Mapping[str, Any]
+
+
+class Completions:
+    """All live requests of a process. Safe from any thread; `close` it at the end."""
+
+    def __init__(self, database: Database, settings: Settings, accounts: Accounts) -> None:
+        self._settings, self._accounts = settings, accounts
+        self.lanes = Lanes(database, settings)
+
+    def stream(
+        self, person: Person, model: str, body: Json, *, door: str, subject: str | None = None
+    ) -> Answer:
+        """Ask, and have the answer piece by piece.
+
+        body: as OpenAI's chat completions; its `model` is not looked at.
+        subject: what it is for, in the ledger.
+        Raises UnknownName, KeyMissing, QuotaReached, EngineError.
+        """
+        lane = self.lanes.take(person.id, model)
+        try:
+            shape = shape_of(model, body)
+            reservation = self._accounts.ledger.reserve(person.id, self._estimate(body, lane))
+        except BaseException:
+            self.lanes.release(lane)
+            raise
+        provider, left = lane.provider, [DEGRADATIONS]
+        asked = [provider.dialect]
+
+        def begin() -> Stream:
+            asked[0] = provider.dialect
+            sent = json.dumps(fitted(provider, shape, body)).encode()
+            try:
+                return lane.engine.stream(model, provider.path("chat"), sent)
+            except EngineFault as fault:
+                raise EngineError(f"The engine ended: {fault}") from fault
+
+        def again(detail: str) -> str | None:
+            left[0] -= 1
+            if left[0] < 0:
+                return None
+            simpler = provider.degrade(shape, detail, asked[0])
+            return None if simpler is None else simpler.sentence
+
+        def close(answer: Answer) -> None:
+            self.lanes.release(lane)
+            reply = answer.reply
+            reservation.settle(
+                door,
+                model if reply is None else reply.model,
+                requests=1 if reply is None else max(1, reply.attempts),
+                input_tokens=0 if reply is None else reply.usage.input,
+                output_tokens=0 if reply is None else reply.usage.output,
+                money=0.0 if reply is None else reply.cost,
+                subject=subject,
+            )
+
+        try:
+            return Answer(lane, begin, again, close)
+        except BaseException:
+            self.lanes.release(lane)
+            reservation.release()
+            raise
+
+    def ask(
+        self, person: Person, model: str, body: Json, *, door: str, subject: str | None = None
+    ) -> tuple[Reply, Json | None]:
+        """Ask, and have the whole answer: the reply, and the server's own words where they say
+        more than a text. Raises as `stream`, and ModelFailed.
+        """
+        answer = self.stream(person, model, body, door=door, subject=subject)
+        for _ in answer:
+            pass
+        reply = answer.reply
+        if reply is None:
+            raise ModelFailed(model, "dropped", "the answer ended without a record")
+        if reply.error is not None:
+            raise ModelFailed(model, reply.error, reply.detail)
+        return reply, answer.body
+
+    def post(
+        self, person: Person, model: str, path: str, body: Json, *, door: str
+    ) -> tuple[Reply, Json]:
+        """Another operation of the model's server (`embeddings`, `completions`, a literal path).
+
+        Raises as `ask`.
+        """
+        lane = self.lanes.take(person.id, model)
+        try:
+            with self._accounts.ledger.reserve(person.id, self._estimate(body, lane)) as reserved:
+                provider = lane.provider
+                sent = json.dumps({k: v for k, v in body.items() if k != "stream"}).encode()
+                try:
+                    asked = lane.engine.stream(model, provider.path(path), sent, whole=True)
+                    while asked.next(1.0) is not None:
+                        pass
+                    record = asked.record()
+                except EngineFault as fault:
+                    raise EngineError(f"The engine ended: {fault}") from fault
+                if record is None:
+                    raise ModelFailed(model, "dropped", "the answer ended without a record")
+                reply = reply_of(record)
+                reserved.settle(
+                    door,
+                    reply.model,
+                    requests=max(1, reply.attempts),
+                    input_tokens=reply.usage.input,
+                    output_tokens=reply.usage.output,
+                    money=reply.cost,
+                )
+        finally:
+            self.lanes.release(lane)
+        if reply.error is not None:
+            raise ModelFailed(model, reply.error, reply.detail)
+        raw = record.bodies[0]
+        return reply, json.loads(raw) if raw else {}
+
+    def close(self) -> None:
+        """Close every engine; what is on its way ends."""
+        self.lanes.close()
+
+    def _estimate(self, body: Json, lane: Lane) -> Amount:
+        """The most that a request can take, as far as it is bounded."""
+        model = lane.provider.model
+        read = len(json.dumps(body)) // 3
+        bound = body.get("max_tokens") or body.get("max_completion_tokens")
+        said = bound if isinstance(bound, int) else self._settings.default_max_tokens
+        money = (read * model.price_in + said * model.price_out) / 1e6
+        return Amount(requests=1, tokens=read + said, money=money)

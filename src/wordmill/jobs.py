@@ -1,0 +1,244 @@
+"""Long work: a row in the database, leased to one worker at a time, shown, cancelled, resumed.
+
+A worker holds a job for some seconds and renews that; when it dies, another takes the job. Each
+taking has a higher number, the **fence**, and what an earlier holder still writes is refused by it.
+Jobs with one `subject` are worked on one after another, in the order in which they came.
+
+Where jobs wait, and who works on them, is a queue's affair (`queues`).
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, TypeAlias, cast
+
+from sqlalchemy import RowMapping, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from wordmill.database import Database, new_id, now
+from wordmill.database import jobs as table
+from wordmill.errors import Conflict, NotFound, StorageError
+
+State: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
+ENDED: Final[tuple[State, ...]] = ("done", "failed", "cancelled")
+
+MOST_TAKINGS: Final = 5
+"""A job that so many workers have died of is not given to another."""
+
+Json: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it stands. `attempts`: how often it was taken; `fence` grows with each."""
+
+    id: str
+    kind: str
+    owner: str
+    state: State
+    subject: str | None
+    payload: Json
+    progress: Json
+    error: str | None
+    cancel_requested: bool
+    attempts: int
+    fence: int
+    created: datetime
+    updated: datetime
+
+
+class Jobs:
+    """All jobs. Safe from any thread and any process."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(
+        self,
+        owner: str,
+        kind: str,
+        payload: Json,
+        *,
+        subject: str | None = None,
+        once: str | None = None,
+    ) -> str:
+        """A new job; its id.
+
+        once: an idempotency key: a second job of this owner with the same one is the first.
+        """
+        name, at = new_id(), now()
+        values = {
+            "id": name, "kind": kind, "owner": owner, "state": "waiting", "fence": 0,
+            "payload": dict(payload), "progress": {}, "created": at, "updated": at,
+            "subject": subject, "attempts": 0, "cancel_requested": False, "once": once,
+        }  # fmt: skip
+        try:
+            with self._database.begin() as connection:
+                if once is not None:
+                    same = and_(table.c.owner == owner, table.c.once == once)
+                    found = connection.execute(select(table.c.id).where(same)).scalar()
+                    if found is not None:
+                        return str(found)
+                connection.execute(insert(table).values(values))
+        except StorageError as error:
+            if once is not None and isinstance(error.__cause__, IntegrityError):
+                return self.put(owner, kind, payload, subject=subject, once=once)
+            raise
+        return name
+
+    def get(self, owner: str, job: str) -> Job:
+        """One job of a person. Raises NotFound."""
+        query = select(table).where(table.c.id == job, table.c.owner == owner)
+        with self._database.read() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        if row is None:
+            raise NotFound("job", job)
+        return _job(row)
+
+    def all(
+        self,
+        owner: str,
+        *,
+        kind: str | None = None,
+        subject: str | None = None,
+        open_only: bool = False,
+        limit: int = 100,
+    ) -> list[Job]:
+        """The jobs of a person, the newest first."""
+        query: Select[Any] = select(table).where(table.c.owner == owner)
+        if kind is not None:
+            query = query.where(table.c.kind == kind)
+        if subject is not None:
+            query = query.where(table.c.subject == subject)
+        if open_only:
+            query = query.where(table.c.state.not_in(ENDED))
+        query = query.order_by(table.c.created.desc(), table.c.id.desc()).limit(limit)
+        with self._database.read() as connection:
+            return [_job(row) for row in connection.execute(query).mappings()]
+
+    def cancel(self, owner: str, job: str) -> Job:
+        """Ask for a job's end; one that nobody works on ends at once. Raises NotFound."""
+        at, mine = now(), and_(table.c.id == job, table.c.owner == owner)
+        with self._database.begin() as connection:
+            waits = and_(mine, table.c.state == "waiting")
+            ended = {"state": "cancelled", "cancel_requested": True, "updated": at}
+            if not connection.execute(update(table).where(waits).values(ended)).rowcount:
+                running = and_(mine, table.c.state == "running")
+                asked = {"cancel_requested": True, "updated": at}
+                connection.execute(update(table).where(running).values(asked))
+        return self.get(owner, job)
+
+    def lease(self, worker: str, kinds: Collection[str], seconds: float) -> "Leased | None":
+        """Take the oldest job that may be worked on now; None where there is none.
+
+        A job whose holder has not renewed it in time may be: its worker is taken for dead.
+        """
+        at = now()
+        stale = and_(table.c.state == "running", table.c.lease_until < at)
+        before = table.alias("before")
+        busy = exists().where(
+            before.c.subject == table.c.subject,
+            before.c.id != table.c.id,
+            or_(
+                before.c.state == "running",
+                and_(before.c.state == "waiting", before.c.id < table.c.id),
+            ),
+        )
+        query = (
+            select(table)
+            .where(table.c.kind.in_(kinds), or_(table.c.state == "waiting", stale))
+            .where(or_(table.c.subject.is_(None), ~busy))
+            .order_by(table.c.id)
+            .limit(1)
+        )
+        with self._database.begin() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+            if row is None:
+                return None
+            same = and_(table.c.id == row["id"], table.c.fence == row["fence"])
+            if row["attempts"] >= MOST_TAKINGS:
+                words = f"Its worker died {row['attempts']} times."
+                connection.execute(
+                    update(table).where(same).values(state="failed", error=words, updated=at)
+                )
+                return None
+            values = {
+                "state": "running", "worker": worker, "fence": row["fence"] + 1,
+                "attempts": row["attempts"] + 1, "updated": at,
+                "lease_until": at + timedelta(seconds=seconds),
+            }  # fmt: skip
+            connection.execute(update(table).where(same).values(values))
+            return Leased(self._database, _job({**row, **values}), seconds)
+
+    def counts(self) -> list[tuple[str, State, int]]:
+        """How many jobs there are, by kind and state."""
+        query = select(table.c.kind, table.c.state, func.count()).group_by(
+            table.c.kind, table.c.state
+        )
+        with self._database.read() as connection:
+            return [(kind, state, number) for kind, state, number in connection.execute(query)]
+
+
+class Leased:
+    """A job in the hands of a worker. Every method raises Conflict when it is another's by now."""
+
+    def __init__(self, database: Database, job: Job, seconds: float) -> None:
+        self._database, self.job, self._seconds = database, job, seconds
+
+    @property
+    def fence(self) -> int:
+        """The number of this taking."""
+        return self.job.fence
+
+    def renew(self) -> bool:
+        """Hold it longer; whether somebody wants it to end."""
+        until = now() + timedelta(seconds=self._seconds)
+        with self._database.begin() as connection:
+            self._write(connection, {"lease_until": until})
+            asked = select(table.c.cancel_requested).where(table.c.id == self.job.id)
+            return bool(connection.execute(asked).scalar())
+
+    def progress(self, **values: Any) -> None:
+        """Say how far it is; what was said before is replaced."""
+        with self._database.begin() as connection:
+            self._write(connection, {"progress": values, "updated": now()})
+
+    def finish(self, **progress: Any) -> None:
+        """It is done."""
+        self._end("done", {"progress": progress} if progress else {})
+
+    def fail(self, words: str) -> None:
+        """It cannot be done; in a sentence, why."""
+        self._end("failed", {"error": words})
+
+    def cancelled(self) -> None:
+        """It was ended because somebody wanted that."""
+        self._end("cancelled", {})
+
+    def release(self) -> None:
+        """Give it back, to be taken up again: this worker ends, and not because of the job."""
+        with self._database.begin() as connection:
+            back = {"state": "waiting", "lease_until": None, "updated": now()}
+            self._write(connection, {**back, "attempts": self.job.attempts - 1})
+
+    def _end(self, state: State, values: dict[str, Any]) -> None:
+        with self._database.begin() as connection:
+            self._write(
+                connection, {"state": state, "lease_until": None, "updated": now(), **values}
+            )
+
+    def _write(self, connection: Any, values: dict[str, Any]) -> None:
+        ours = and_(
+            table.c.id == self.job.id, table.c.fence == self.job.fence, table.c.state == "running"
+        )
+        if not connection.execute(update(table).where(ours).values(values)).rowcount:
+            raise Conflict(f"The job {self.job.id} is another worker's now, or has ended.")
+
+
+def _job(row: RowMapping | Mapping[str, Any]) -> Job:
+    return Job(
+        id=row["id"], kind=row["kind"], owner=row["owner"], state=cast(State, row["state"]),
+        subject=row["subject"], payload=row["payload"], progress=row["progress"],
+        error=row["error"], cancel_requested=row["cancel_requested"], attempts=row["attempts"],
+        fence=row["fence"], created=row["created"], updated=row["updated"],
+    )  # fmt: skip

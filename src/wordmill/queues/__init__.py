@@ -1,0 +1,1 @@
+"""Where work waits: a queue hands jobs to workers."""

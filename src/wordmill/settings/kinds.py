@@ -1,0 +1,148 @@
+"""How settings are written: each kind reads a text, and says what it expects."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+Plain: TypeAlias = str | int | float | bool | Path | tuple[str, ...] | None
+"""What a setting can hold."""
+
+
+class Kind(NamedTuple):
+    """How a value is written: `parse` raises ValueError for a text that is not `expects`."""
+
+    expects: str
+    parse: Callable[[str], Plain]
+
+
+class Row(NamedTuple):
+    """The rest of a table row.
+
+    secret: masked wherever it is shown, and also read from the file that WORDMILL_NAME_FILE names.
+    early: needed before the database is open, so it cannot be set in the UI.
+    """
+
+    kind: Kind
+    unit: str
+    help: str
+    secret: bool = False
+    early: bool = False
+
+
+def parse_bytes(text: str) -> int:
+    """`16MiB`, `2GB` or `1048576` as bytes; ValueError for anything else.
+
+    KB, MB, GB and TB are powers of 1000, KiB to TiB of 1024; case and a space do not matter.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", text.strip().lower())
+    if match is None:
+        raise ValueError(text)
+    number, prefix, binary = match.groups()
+    power = " kmgt".index(prefix or " ")
+    factor: int = (1024 if binary else 1000) ** power
+    return round(float(number) * factor)
+
+
+def parse_seconds(text: str) -> float:
+    """`30d`, `12h`, `5m`, `2w`, `90s`, `200ms` or `90` as seconds; ValueError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?", text.strip().lower())
+    if match is None:
+        raise ValueError(text)
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+    return float(match[1]) * units[match[2] or "s"]
+
+
+def parse_concurrency(text: str) -> int | None:
+    """A whole number of 1 or more, or None for `auto`; ValueError for anything else."""
+    return None if text.strip().lower() == "auto" else _at_least(int(text), 1)
+
+
+def _at_least(number: int, least: int) -> int:
+    if number < least:
+        raise ValueError(number)
+    return number
+
+
+def whole(least: int) -> Kind:
+    """A whole number that is not below `least`."""
+    return Kind(f"a whole number of {least} or more", lambda text: _at_least(int(text), least))
+
+
+def _positive(text: str) -> float:
+    number = parse_seconds(text)
+    if number <= 0:
+        raise ValueError(text)
+    return number
+
+
+def _days(text: str) -> float | None:
+    number = float(text) if text else None
+    if number is not None and not 0 < number < float("inf"):
+        raise ValueError(text)
+    return number
+
+
+def _size(text: str) -> int | None:
+    return parse_bytes(text) if text else None
+
+
+def _flag(text: str) -> bool:
+    words = {"true": True, "yes": True, "on": True, "1": True}
+    words |= {"false": False, "no": False, "off": False, "0": False}
+    try:
+        return words[text.strip().lower()]
+    except KeyError as error:
+        raise ValueError(text) from error
+
+
+def _level(text: str) -> str:
+    if text.lower() not in ("debug", "info", "warning", "error"):
+        raise ValueError(text)
+    return text.lower()
+
+
+def _some(text: str) -> str:
+    if not text.strip():
+        raise ValueError(text)
+    return text.strip()
+
+
+def _sign_up(text: str) -> str:
+    if text.lower() not in ("closed", "pending", "open"):
+        raise ValueError(text)
+    return text.lower()
+
+
+def _long(text: str) -> str | None:
+    if text and len(text) < 32:
+        raise ValueError(text)
+    return text or None
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise ValueError(text)
+    return Path(text).expanduser()
+
+
+FLAG = Kind("true or false", _flag)
+SECONDS = Kind("a time above 0, as `10`, `200ms` or `5m`", _positive)
+PAUSE = Kind("a time, as `0`, `10` or `5m`", parse_seconds)
+BYTES = Kind("a size, as `16MiB` or `1048576`", lambda text: _at_least(parse_bytes(text), 1))
+SIZE_OR_NONE = Kind(
+    "a size, as `2GB`, or nothing", lambda text: parse_bytes(text) if text else None
+)
+DAYS_OR_NONE = Kind("a number above 0, or nothing", _days)
+CONCURRENCY = Kind("a whole number of 1 or more, or `auto`", parse_concurrency)
+FOLDER = Kind("a folder", _folder)
+TEXT = Kind("a text", _some)
+TEXT_OR_NONE = Kind("a text, or nothing", lambda text: text or None)
+URL = Kind("an SQLAlchemy URL", lambda text: text)
+LEVEL = Kind("debug, info, warning or error", _level)
+SIGN_UP = Kind("closed, pending or open", _sign_up)
+SECRET_KEY = Kind("at least 32 characters, or nothing", _long)
+NAMES = Kind(
+    "names with commas between, or nothing",
+    lambda text: tuple(name.strip().lower() for name in text.split(",") if name.strip()),
+)
