@@ -7,12 +7,24 @@ Jobs with one `subject` are worked on one after another, in the order in which t
 Where jobs wait, and who works on them, is a queue's affair (`queues`).
 """
 
-from collections.abc import Collection, Mapping
+import os
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from sqlalchemy import RowMapping, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    RowMapping,
+    Select,
+    and_,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from wordmill.database import Database, new_id, now
@@ -131,44 +143,68 @@ class Jobs:
     def lease(self, worker: str, kinds: Collection[str], seconds: float) -> "Leased | None":
         """Take the oldest job that may be worked on now; None where there is none.
 
+        worker: its machine, its process and a token, with colons between.
         A job whose holder has not renewed it in time may be: its worker is taken for dead.
         """
-        at = now()
-        stale = and_(table.c.state == "running", table.c.lease_until < at)
-        before = table.alias("before")
-        busy = exists().where(
-            before.c.subject == table.c.subject,
-            before.c.id != table.c.id,
-            or_(
-                before.c.state == "running",
-                and_(before.c.state == "waiting", before.c.id < table.c.id),
-            ),
-        )
-        query = (
-            select(table)
-            .where(table.c.kind.in_(kinds), or_(table.c.state == "waiting", stale))
-            .where(or_(table.c.subject.is_(None), ~busy))
-            .order_by(table.c.id)
-            .limit(1)
-        )
+        while True:
+            with self._database.read() as connection:  # most looks find nothing, and lock nothing
+                if connection.execute(_next(kinds)).one_or_none() is None:
+                    return None
+            at = now()
+            with self._database.begin() as connection:
+                row = connection.execute(_next(kinds)).mappings().one_or_none()
+                if row is None:
+                    return None
+                same = and_(table.c.id == row["id"], table.c.fence == row["fence"])
+                if row["attempts"] >= MOST_TAKINGS:
+                    words = f"Its worker died {row['attempts']} times."
+                    connection.execute(
+                        update(table).where(same).values(state="failed", error=words, updated=at)
+                    )
+                    continue
+                values = {
+                    "state": "running", "worker": worker, "fence": row["fence"] + 1,
+                    "attempts": row["attempts"] + 1, "updated": at,
+                    "lease_until": at + timedelta(seconds=seconds),
+                }  # fmt: skip
+                connection.execute(update(table).where(same).values(values))
+                return Leased(self, self._database, _job({**row, **values}), seconds)
+
+    def renew(self, held: Sequence["Leased"]) -> list[str]:
+        """Hold these longer; the ids of those that are another's by now, or have ended."""
+        lost, at = [], now()
         with self._database.begin() as connection:
-            row = connection.execute(query).mappings().one_or_none()
-            if row is None:
-                return None
-            same = and_(table.c.id == row["id"], table.c.fence == row["fence"])
-            if row["attempts"] >= MOST_TAKINGS:
-                words = f"Its worker died {row['attempts']} times."
-                connection.execute(
-                    update(table).where(same).values(state="failed", error=words, updated=at)
-                )
-                return None
-            values = {
-                "state": "running", "worker": worker, "fence": row["fence"] + 1,
-                "attempts": row["attempts"] + 1, "updated": at,
-                "lease_until": at + timedelta(seconds=seconds),
-            }  # fmt: skip
-            connection.execute(update(table).where(same).values(values))
-            return Leased(self._database, _job({**row, **values}), seconds)
+            for lease in held:
+                until = at + timedelta(seconds=lease.seconds)
+                renewed = update(table).where(_ours(lease.job)).values(lease_until=until)
+                if not connection.execute(renewed).rowcount:
+                    lost.append(lease.job.id)
+        return lost
+
+    def unwanted(self, names: Collection[str]) -> list[str]:
+        """Of these jobs, those that somebody wants to end."""
+        query = select(table.c.id).where(table.c.id.in_(names), table.c.cancel_requested)
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def reclaim(self, worker: str, kinds: Collection[str]) -> int:
+        """Free what processes of this machine held that are no more; how many jobs.
+
+        Without it they are free when their leases run out.
+        """
+        host, pid, _ = worker.rsplit(":", 2)
+        running = select(table.c.id, table.c.fence, table.c.worker).where(
+            table.c.state == "running", table.c.kind.in_(kinds)
+        )
+        freed = 0
+        with self._database.begin() as connection:
+            for name, fence, holder in connection.execute(running).all():
+                if not _is_dead(holder or "", host, pid, worker):
+                    continue
+                same = and_(table.c.id == name, table.c.fence == fence)
+                connection.execute(update(table).where(same).values(lease_until=now()))
+                freed += 1
+        return freed
 
     def counts(self) -> list[tuple[str, State, int]]:
         """How many jobs there are, by kind and state."""
@@ -182,21 +218,13 @@ class Jobs:
 class Leased:
     """A job in the hands of a worker. Every method raises Conflict when it is another's by now."""
 
-    def __init__(self, database: Database, job: Job, seconds: float) -> None:
-        self._database, self.job, self._seconds = database, job, seconds
+    def __init__(self, jobs: Jobs, database: Database, job: Job, seconds: float) -> None:
+        self.jobs, self._database, self.job, self.seconds = jobs, database, job, seconds
 
     @property
     def fence(self) -> int:
         """The number of this taking."""
         return self.job.fence
-
-    def renew(self) -> bool:
-        """Hold it longer; whether somebody wants it to end."""
-        until = now() + timedelta(seconds=self._seconds)
-        with self._database.begin() as connection:
-            self._write(connection, {"lease_until": until})
-            asked = select(table.c.cancel_requested).where(table.c.id == self.job.id)
-            return bool(connection.execute(asked).scalar())
 
     def progress(self, **values: Any) -> None:
         """Say how far it is; what was said before is replaced."""
@@ -228,11 +256,51 @@ class Leased:
             )
 
     def _write(self, connection: Any, values: dict[str, Any]) -> None:
-        ours = and_(
-            table.c.id == self.job.id, table.c.fence == self.job.fence, table.c.state == "running"
-        )
-        if not connection.execute(update(table).where(ours).values(values)).rowcount:
+        if not connection.execute(update(table).where(_ours(self.job)).values(values)).rowcount:
             raise Conflict(f"The job {self.job.id} is another worker's now, or has ended.")
+
+
+def _next(kinds: Collection[str]) -> Select[Any]:
+    """The oldest job that may be worked on now."""
+    stale = and_(table.c.state == "running", table.c.lease_until < now())
+    before = table.alias("before")
+    busy = exists().where(
+        before.c.subject == table.c.subject,
+        before.c.id != table.c.id,
+        or_(
+            before.c.state == "running",
+            and_(before.c.state == "waiting", before.c.id < table.c.id),
+        ),
+    )
+    return (
+        select(table)
+        .where(table.c.kind.in_(kinds), or_(table.c.state == "waiting", stale))
+        .where(or_(table.c.subject.is_(None), ~busy))
+        .order_by(table.c.id)
+        .limit(1)
+    )
+
+
+def _ours(job: Job) -> ColumnElement[bool]:
+    """The row of a job, as long as it is in the hands of who took it then."""
+    return and_(table.c.id == job.id, table.c.fence == job.fence, table.c.state == "running")
+
+
+def _is_dead(holder: str, host: str, pid: str, worker: str) -> bool:
+    """Whether a worker of this machine is no more. Of other machines nothing is known."""
+    theirs, _, rest = holder.partition(":")
+    number = rest.partition(":")[0]
+    if theirs != host or holder == worker or not number.isdecimal():
+        return False
+    if number == pid:  # in a container, each process that starts may be the first
+        return True
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass  # it is somebody else's, and so not ours
+    return False
 
 
 def _job(row: RowMapping | Mapping[str, Any]) -> Job:

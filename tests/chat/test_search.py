@@ -207,6 +207,24 @@ def test_nothing_that_is_typed_breaks_a_database(store: Conversations, ada: Some
         assert 'AND OR NOT NEAR it\'s "quoted" 100% a_b \\' in found(store, ada, query), query
 
 
+def test_a_long_message_of_any_writing_is_kept_and_found(
+    store: Conversations, ada: Somebody
+) -> None:
+    of = store.create(ada, title="long")
+    rand = random.Random(2)
+    writings = {
+        "hangul": [chr(code) for code in range(0xAC00, 0xD7A4)],
+        "deseret": [chr(code) for code in range(0x10400, 0x10450)],
+    }
+    for name, letters in writings.items():
+        for between, size in ((" ", 2), ("-", 2), ("/", 3)):
+            count = 250_000 // (size + 1)
+            words = ("".join(rand.choices(letters, k=size)) for _ in range(count))
+            text = f"{name} " + between.join(words)
+            said = store.add(ada, of.id, "user", text, door="api")
+            assert store.search(ada, name).items[0].message == said.id
+
+
 @pytest.mark.parametrize(
     ("text", "typed", "expected"),
     [

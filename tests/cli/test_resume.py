@@ -1,16 +1,18 @@
 """`wordmill resume`, and runs that end for reasons of their own."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Type
 from tests.runs.conftest import COMMAND, SHORT, TICKETS, Project
-from tests.servers.imperfect import completion, serving
+from tests.servers.imperfect import Told, completion, serving
 from wordmill._engine import Rehearsal
 from wordmill.datasets import open_dataset
 
@@ -67,6 +69,24 @@ def test_cells_that_failed_on_the_wire_are_asked_again(
     assert done.err.startswith("Continuing the run notes-1")
     assert json.loads(server.stats())["requests"] == failed
     assert json.loads(done.out)["failed_cells"] == 0
+
+
+def test_a_killed_run_asks_again_for_cells_that_it_never_told_of(
+    project: Project, rehearse: Rehearse, wordmill: Type, home: Path
+) -> None:
+    """A run that was killed before its first heartbeat has no counts."""
+    project.recipe(SHORT)
+    with serving(lambda _: completion("Well.") if len(served.asked) % 2 else Told(404)) as served:
+        project.model("mock", f"{served.url}/v1", concurrency=1)
+        short = wordmill("generate", "recipe.yaml", "--rows", 10, "--json")
+    failed = json.loads(short.out)["failed_cells"]
+    assert (short.code, failed) == (3, 5)
+    with closing(sqlite3.connect(home / "wordmill.db")) as database, database:
+        database.execute("UPDATE runs SET state = 'running', counts = '{}'")
+    server = rehearse(seed=2)
+    project.model("mock", f"http://127.0.0.1:{server.port}/v1", concurrency=4)
+    assert wordmill("resume", "notes-1").code == 0
+    assert json.loads(server.stats())["requests"] == failed
 
 
 def test_more_rows_are_added_to_an_unfinished_run(
@@ -182,8 +202,10 @@ def test_a_run_whose_seed_file_changed_does_not_go_on(
     gone = wordmill("resume", "letters-1", "--budget", "9requests")
     assert (gone.code, gone.err) == (
         2,
-        "error: columns.who.file: there is no file 'names.csv'; the recipe's paths start in "
-        f"{str(project.folder)!r}.\n",
+        (
+            "error: columns.who.file: there is no file 'names.csv'; the recipe's paths start in "
+            f"{str(project.folder)!r}.\n"
+        ),
     )
     (project.folder / "names.csv").write_text("name\nAda\nBo\nCy\nDi\n")
     assert wordmill("resume", "letters-1", "--budget", "9requests").code == 0

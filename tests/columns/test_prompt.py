@@ -209,6 +209,21 @@ def test_an_empty_prompt_is_not_sent() -> None:
     assert str(caught.value) == "columns.cell.prompt: the prompt is empty."
 
 
+@pytest.mark.parametrize(
+    ("choices", "sentence"),
+    [
+        (["a"], "Prompt: choices: there must be at least two choices."),
+        (["a", "b", "a"], "Prompt: choices: two choices are written 'a'."),
+        ([1, "1"], "Prompt: choices: two choices are written '1'."),
+    ],
+)
+def test_choices_that_cannot_be_told_apart(choices: list[Value], sentence: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Prompt("x", choices=choices)
+    assert str(caught.value) == sentence
+    assert Prompt("x", choices=["a", "A", "A*"]).choices == ("a", "A", "A*")
+
+
 def test_half_a_surrogate_pair_is_not_sent() -> None:
     value, _ = cell(asker(Prompt("{{ product }}")), {**ROW, "product": "\ud800"}, script())
     assert str(value) == "template: the prompt holds half a surrogate pair"

@@ -186,6 +186,28 @@ def test_a_run_that_is_not_there_or_made_nothing(project: Project) -> None:
     assert not Path("b").exists()
 
 
+def test_a_run_goes_on_as_it_began(project: Project, rehearse: Callable[..., Rehearsal]) -> None:
+    server = rehearse(seed=1)
+    project.model("mock", f"http://127.0.0.1:{server.port}/v1")
+    advice = "or name another folder with `--out OTHER`."
+    generate(deeds(2), rows=3, out="a", budget="4requests")
+    with pytest.raises(RunError) as refused:
+        generate(deeds(2), rows=3, out="a", rest_of="deeds-1")
+    assert str(refused.value) == (
+        "a holds the unfinished run deeds-1, which was begun without `--from` and goes on so: "
+        f"leave `--from deeds-1` out, {advice}"
+    )
+    generate(deeds(2), rows=3, out="b", rest_of="deeds-1", budget="1requests")
+    with pytest.raises(RunError) as refused:
+        generate(deeds(2), rows=3, out="b", rest_of="deeds-2")
+    assert str(refused.value) == (
+        "b holds the unfinished run deeds-2, which was begun with `--from deeds-1` and goes on "
+        f"so: leave `--from deeds-2` out, {advice}"
+    )
+    done = generate(deeds(2), rows=3, out="b", rest_of="deeds-1", budget="99requests")
+    assert done.state == "finished"
+
+
 def test_the_rows_of_a_run_at_work_are_not_read(
     project: Project, rehearse: Callable[..., Rehearsal]
 ) -> None:

@@ -92,7 +92,7 @@ class ApiKeys:
         )
         with self._database.begin() as connection:
             people = tables.people.c
-            query = select(people.id).where(people.id == person.id).with_for_update()
+            query = select(people.id).where(people.id == person.id)
             if connection.execute(query).scalar() is None:
                 raise NotFound("person", person.email or person.id)
             if len(connection.execute(self._live(person.id)).all()) >= MOST:

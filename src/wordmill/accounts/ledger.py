@@ -72,7 +72,7 @@ class Ledger:
                 begins, ends = _bounds(quota.period, moment)
                 taken = _sum(self._used(tab, person, begins, moment), *tab.reserved)
                 _refuse(quota, taken, estimate, (ends - moment).total_seconds())
-            pass
+            tab.reserved.append(estimate)
         return Reservation(self, person, estimate)
 
     def charge(
@@ -267,7 +267,7 @@ class Reservation:
     def _give_back(self) -> None:
         amount, self._amount = self._amount, None
         if amount is not None:
-            pass
+            self._tab.reserved.remove(amount)
 
     def __enter__(self) -> "Reservation":
         return self

@@ -15,7 +15,6 @@ from datetime import timedelta
 from typing import Final, get_args
 
 from sqlalchemy import delete, func, insert, select, update
-from sqlalchemy import or_ as either
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -226,7 +225,7 @@ class People:
         if disabled is not None:
             values["disabled"] = disabled
         with self._database.begin() as connection:
-            before = _locked(connection, person)
+            before = find_person(connection, person)
             if before.admin and (role not in (None, "admin") or disabled):
                 _keep_an_admin(connection, before)
             if values:
@@ -292,15 +291,16 @@ class People:
 
         Raises Unauthenticated for a code that is not good, InvalidInput, TooMany.
         """
-        passwords.check(password)
+        password = passwords.check(password)
         self._throttle.attempt(of_address(address, RESET, 10))
+        hashed = passwords.hashed(password)
         with self._database.begin() as connection:
             used = codes.use(connection, RESET, code)
             if used is None or used.person is None:
                 raise Unauthenticated("This code is not good (any more). Ask an admin for another.")
             found = find_person(connection, used.person)
-            checked = passwords.check(password, found.email, found.name)
-            self._set(connection, found.id, passwords.hashed(checked), "")
+            passwords.check(password, found.email, found.name)
+            self._set(connection, found.id, hashed, "")
             audit.write(connection, found.id, "password changed", found.id, address, by="code")
             return found
 
@@ -316,7 +316,7 @@ class People:
         """
         _only_own(actor, person)
         with self._database.begin() as connection:
-            found = _locked(connection, person)
+            found = find_person(connection, person)
             if found.admin:
                 _keep_an_admin(connection, found)
             # First nobody can act as this person any more; if what follows is interrupted, the
@@ -420,16 +420,6 @@ def _only_own(actor: Person, person: str) -> None:
 
 def _nobody(connection: Connection) -> bool:
     return connection.execute(select(tables.people.c.id).limit(1)).first() is None
-
-
-def _locked(connection: Connection, person: str) -> Person:
-    """The person, after all admins' rows are ours: a change of roles waits for the one before."""
-    find_person(connection, person)
-    admins = select(tables.people.c.id).where(
-        either(tables.people.c.role == "admin", tables.people.c.id == person)
-    )
-    connection.execute(admins.order_by(tables.people.c.id).with_for_update()).all()
-    return find_person(connection, person)
 
 
 def _keep_an_admin(connection: Connection, person: Person) -> None:

@@ -9,8 +9,7 @@ import ipaddress
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import delete, insert, select, update
 
 from wordmill.accounts.rows import printable
 from wordmill.database import Database, now
@@ -59,37 +58,30 @@ class Throttle:
 
     def attempt(self, *counted: Counted | None) -> None:
         """Count a try as failed, before it is made. Raises TooMany, which counts nothing."""
-        keys = sorted(one for one in counted if one is not None)
-        moment = now()
+        keys = {one.key: one.free for one in counted if one is not None}
         with self._database.begin() as connection:
-            dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-            for one in keys:  # in order, so that two tries never wait for each other
-                made = dialect.insert(table).values(key=one.key, failures=0, since=moment)
-                connection.execute(made.on_conflict_do_nothing())
-            query = select(table).where(table.c.key.in_([one.key for one in keys]))
-            rows = {
-                row.key: row
-                for row in connection.execute(query.order_by(table.c.key).with_for_update())
-            }
+            moment = now()
+            this = table.c.key.in_(keys)
+            rows = {row.key: row for row in connection.execute(select(table).where(this))}
             waits = [row.until - moment for row in rows.values() if row.until is not None]
             longest = max(waits, default=timedelta()).total_seconds()
             if longest > 0:
                 raise TooMany(
                     f"Too many tries. The next one counts in {_spoken(longest)}.", longest
                 )
-            for one in keys:
-                row = rows[one.key]
-                fresh = moment - row.since > _SERIES
-                failures = 1 if fresh else row.failures + 1
-                over = failures - one.free
+            connection.execute(delete(table).where(this))
+            for key, free in keys.items():
+                row, failures, since = rows.get(key), 1, moment
+                if row is not None and moment - row.since <= _SERIES:
+                    failures, since = row.failures + 1, row.since
+                over = failures - free
                 wait = min(2.0 ** min(over - 1, 20), LONGEST) if over > 0 else None
                 connection.execute(
-                    update(table)
-                    .where(table.c.key == one.key)
-                    .values(
+                    insert(table).values(
+                        key=key,
                         failures=failures,
-                        since=moment if fresh else row.since,
-                        until=moment + timedelta(seconds=wait) if wait else None,
+                        since=since,
+                        until=None if wait is None else moment + timedelta(seconds=wait),
                     )
                 )
 

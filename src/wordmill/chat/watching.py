@@ -3,13 +3,21 @@
 Whoever writes an answer publishes it here; watchers of the same process see each piece at once, and
 those of another process find it in the database a little later. A watcher may come late, leave and
 come back: it says how much it has and gets the rest.
+
+An answer that calls tools goes on in another message, and its watchers go with it.
+
+What a watcher does is written once, as a generator that says what it needs (a wait, a look into the
+database). It is driven by a thread or by an event loop; the latter keeps no thread for it.
 """
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from wordmill.chat.types import Message, State
 
@@ -20,104 +28,214 @@ QUIET: Final = 15.0
 
 
 class Event(NamedTuple):
-    """A piece. offset: characters of text before it.  state: of the message by now."""
+    """A piece of `message`. offset: characters of its text before it.  state: of it by now.
+
+    While an answer that called tools goes on in another message it is `answering`; the state
+    `waiting`, when it is the last one, says that a call waits for the person's yes.
+    """
 
     offset: int
     text: str
     reasoning: str
     state: State
+    message: str = ""
+
+
+class Wait(NamedTuple):
+    """A watcher has nothing to do for so long, unless something comes."""
+
+    seconds: float
+
+
+class Store(NamedTuple):
+    """How a watcher reads what the database has.
+
+    message: by its id.  following: the message in which an answer goes on, or None.
+    """
+
+    message: Callable[[str], Message]
+    following: Callable[[Message], Message | None]
+
+
+class _Text:
+    """A text that grows at its end, read from any place on. Joined no more often than it is read."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._starts: list[int] = []
+        self.length = 0
+
+    def add(self, piece: str) -> None:
+        if piece:
+            self._pieces.append(piece)
+            self._starts.append(self.length)
+            self.length += len(piece)
+
+    def since(self, place: int) -> str:
+        if place >= self.length:
+            return ""
+        first = bisect_right(self._starts, place) - 1
+        rest = "".join(self._pieces[first:])
+        return rest[place - self._starts[first] :]
 
 
 @dataclass
 class _Growing:
-    text: str = ""
-    reasoning: str = ""
-    state: State = "answering"
-    stop: Callable[[], None] | None = None
-    changed: threading.Condition = field(default_factory=threading.Condition)
+    stop: Callable[[], None]
+    text: _Text = field(default_factory=_Text)
+    reasoning: _Text = field(default_factory=_Text)
 
 
 class Watching:
     """The answers that grow in this process. Safe from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
         self._growing: dict[str, _Growing] = {}
+        self._listeners: list[Callable[[], None]] = []
+        self._of: dict[str, list[Callable[[], None]]] = {}
+
+    # Who writes.
 
     def begin(self, message: str, stop: Callable[[], None]) -> None:
         """An answer begins to grow. stop: what ends it."""
         with self._lock:
-            self._growing[message] = _Growing(stop=stop)
-            self._lock.notify_all()
+            self._growing[message] = _Growing(stop)
+        self._tell(message)
 
-    def add(self, message: str, text: str, reasoning: str) -> None:
+    def add(self, message: str, text: str, reasoning: str = "") -> None:
         """A piece of it has come."""
-        growing = self._growing[message]
-        with growing.changed:
-            growing.text += text
-            growing.reasoning += reasoning
-            growing.changed.notify_all()
-
-    def end(self, message: str, state: State) -> None:
-        """It grows no more."""
         with self._lock:
-            growing = self._growing.pop(message, None)
-            self._lock.notify_all()
-        if growing is not None:
-            with growing.changed:
-                growing.state = state
-                growing.changed.notify_all()
+            growing = self._growing[message]
+            growing.text.add(text)
+            growing.reasoning.add(reasoning)
+        self._tell(message)
+
+    def end(self, message: str) -> None:
+        """It grows no more, and what the database has is all of it."""
+        with self._lock:
+            self._growing.pop(message, None)
+        self._tell(message)
 
     def stop(self, message: str) -> bool:
         """End one that grows here; whether it did."""
         with self._lock:
             growing = self._growing.get(message)
-        if growing is None or growing.stop is None:
+        if growing is None:
             return False
         growing.stop()
         return True
 
-    def watch(
-        self, message: str, after: int, thought: int, read: Callable[[], Message]
-    ) -> Iterator[Event]:
-        """What comes, until it ends.
+    # Who looks.
+
+    def watch(self, message: str, after: int, thought: int, store: Store) -> Iterator[Event]:
+        """What comes, until it ends; in the thread of whoever asks.
 
         after, thought: characters of text and of reasoning that the watcher has already.
-        read: the message as the database has it.
         """
-        said, thought, heard = after, thought, time.monotonic()
+        news = threading.Event()
+        steps, answer = self._steps(message, after, thought, store), None
         while True:
-            with self._lock:
-                growing = self._growing.get(message)
-            if growing is None:
-                found = read()
-                text, reasoning = found.text[said:], found.reasoning[thought:]
-                if text or reasoning or found.ended:
-                    yield Event(said, text, reasoning, found.state)
-                    said, thought, heard = (
-                        said + len(text),
-                        thought + len(reasoning),
-                        time.monotonic(),
-                    )
-                if found.ended:
-                    return
-                if time.monotonic() - heard > QUIET:
-                    heard = time.monotonic()
-                    yield Event(said, "", "", found.state)
-                with self._lock:
-                    self._lock.wait_for(lambda: message in self._growing, LOOK)
+            try:
+                step = steps.send(answer)
+            except StopIteration:
+                return
+            answer = None
+            if isinstance(step, Event):
+                yield step
+            elif isinstance(step, Wait):
+                with self._listening(message, news.set):
+                    answer = news.wait(step.seconds)
+                news.clear()
+            else:
+                answer = step()
+
+    async def watch_async(
+        self, message: str, after: int, thought: int, store: Store
+    ) -> AsyncIterator[Event]:
+        """The same in an event loop: no thread waits for it."""
+        loop, news = asyncio.get_running_loop(), asyncio.Event()
+        steps, answer = self._steps(message, after, thought, store), None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration:
+                return
+            answer = None
+            if isinstance(step, Event):
+                yield step
+            elif isinstance(step, Wait):
+                with self._listening(message, lambda: loop.call_soon_threadsafe(news.set)):
+                    try:
+                        await asyncio.wait_for(news.wait(), step.seconds)
+                        answer = True
+                    except TimeoutError:
+                        answer = False
+                news.clear()
+            else:
+                answer = await asyncio.to_thread(step)
+
+    def _steps(
+        self, message: str, after: int, thought: int, store: Store
+    ) -> Generator[Any, Any, None]:
+        said, thoughts, heard = after, thought, time.monotonic()
+        while True:
+            piece = self._piece(message, said, thoughts)
+            if piece is not None:
+                text, reasoning = piece
+                if text or reasoning:
+                    yield Event(said, text, reasoning, "answering", message)
+                    said, thoughts = said + len(text), thoughts + len(reasoning)
+                elif not (yield Wait(QUIET)):
+                    yield Event(said, "", "", "answering", message)
+                heard = time.monotonic()
                 continue
-            with growing.changed:
-                growing.changed.wait_for(
-                    lambda growing=growing, said=said, thought=thought: (  # type: ignore[misc]
-                        len(growing.text) > said
-                        or len(growing.reasoning) > thought
-                        or growing.state != "answering"
-                    ),
-                    QUIET,
-                )
-                text, reasoning = growing.text[said:], growing.reasoning[thought:]
-                ended = growing.state != "answering"
-            if not ended or text or reasoning:
-                yield Event(said, text, reasoning, "answering")
-                said, thought, heard = said + len(text), thought + len(reasoning), time.monotonic()
+            found: Message = yield lambda message=message: store.message(message)
+            after_it: Message | None = None
+            if found.ended:
+                after_it = yield lambda found=found: store.following(found)
+            tool = found.role == "tool"
+            text = "" if tool else found.text[said:]
+            reasoning = "" if tool else found.reasoning[thoughts:]
+            asks = tool and found.state == "waiting"
+            quiet = time.monotonic() - heard > QUIET
+            if text or reasoning or found.ended or asks or quiet:
+                state = found.state if after_it is None else "answering"
+                yield Event(said, text, reasoning, state, message)
+                said, thoughts = said + len(text), thoughts + len(reasoning)
+                heard = time.monotonic()
+            if asks or (found.ended and after_it is None):
+                return
+            if after_it is not None:
+                message, said, thoughts = after_it.id, 0, 0
+                continue
+            yield Wait(LOOK)
+
+    def _piece(self, message: str, said: int, thoughts: int) -> tuple[str, str] | None:
+        """What is new of an answer that grows here; None for one that does not."""
+        with self._lock:
+            growing = self._growing.get(message)
+            if growing is None:
+                return None
+            return growing.text.since(said), growing.reasoning.since(thoughts)
+
+    # Who is told.
+
+    def _tell(self, message: str) -> None:
+        with self._lock:
+            listeners = list(self._of.get(message, ()))
+        for tell in listeners:
+            tell()
+
+    @contextmanager
+    def _listening(self, message: str, tell: Callable[[], None]) -> Iterator[None]:
+        with self._lock:
+            self._of.setdefault(message, []).append(tell)
+        try:
+            yield
+        finally:
+            with self._lock:
+                left = self._of[message]
+                left.remove(tell)
+                if not left:
+                    del self._of[message]

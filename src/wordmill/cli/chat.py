@@ -34,7 +34,9 @@ def chat(
     url: str | None,
     key: str | None,
 ) -> None:
-    """Talk to a MODEL in this terminal; `/commands` in it lists what can be done.
+    """Talk to a MODEL in this terminal.
+
+    `/commands` in it lists what can be done.
 
     \b
     wordmill chat                  the default model
@@ -78,7 +80,9 @@ def ask(
     url: str | None,
     key: str | None,
 ) -> int:
-    """Ask one question, and print the answer; what is piped in comes after the TEXT.
+    """Ask one question and print the answer.
+
+    What is piped in comes after the TEXT.
 
     Nothing is kept of it without --keep or -c. In a pipe the answer is plain text.
 

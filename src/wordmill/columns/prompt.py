@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from wordmill.columns.answers import AnswerForm, BySchema, FreeText, OneOf
+from wordmill.columns.answers import AnswerForm, BySchema, FreeText, OneOf, told
 from wordmill.columns.asking import (
     Asking,
     Exchange,
@@ -52,7 +52,10 @@ class Formed(Asking):
         if isinstance(value, tuple):
             if len(value) < 2:
                 raise ValueError("there must be at least two choices.")
-            OneOf(value)
+            written = [told(choice) for choice in value]
+            for text in written:
+                if written.count(text) > 1:
+                    raise ValueError(f"two choices are written {text!r}.")
         return value
 
     @model_validator(mode="after")

@@ -145,7 +145,7 @@ class Command:
     help: a sentence.  permission: the scope that an API key needs; `admin` needs an admin too.
     aliases: other names, which help does not list.
     spoken: words of a message that may mean this command in plain language, as beginnings of words
-        in lower case; () keeps it out of plain language.
+        in lower case (up to three letters: whole words); () keeps it out of plain language.
     private: what it says is for the person alone, also where others read along.
     """
 

@@ -117,7 +117,7 @@ def retry(context: Context) -> Outcome:
 
 
 @GROUP.command(
-    "Have the last answer continued where it ended.", spoken=("continue", "answer", "on", "weiter")
+    "Have the last answer continued where it ended.", spoken=("continue", "answer", "weiter")
 )
 def continue_(context: Context) -> Outcome:
     """For one that was stopped, or that reached its length."""
@@ -130,7 +130,7 @@ def continue_(context: Context) -> Outcome:
 
 @GROUP.command(
     "Take back your last message and its answer; both stay on a branch.",
-    spoken=("undo", "back", "message", "zurück", "rückgängig"),
+    spoken=("undo", "message", "zurück", "rückgängig"),
 )
 def undo(context: Context) -> Outcome:
     """The branch that is shown ends before them."""

@@ -28,7 +28,9 @@ LONGEST: Final = 200
 """Characters of a message that may mean a command."""
 NONE: Final = "none"
 _ANSWER_TOKENS: Final = 200
-_PATIENCE: Final = 15.0
+_SHORT: Final = 3
+"""Letters up to which a beginning of a word is a whole word."""
+_PATIENCE: Final = 8.0
 """Seconds that a person waits at most for what a message may mean."""
 
 # Beginnings of words, English and German. A message that means a command has one of these and one
@@ -81,10 +83,15 @@ def may_mean_a_command(registry: Registry, text: str) -> bool:
     if len(text) > LONGEST or "\n" in text.strip() or "`" in text:
         return False
     words = re.findall(r"\w+", text.casefold())
-    things = tuple(word for command in spoken(registry) for word in command.spoken)
-    return any(word.startswith(things) for word in words) and any(
-        word.startswith(_DOING) for word in words
-    )
+    things = [word for command in spoken(registry) for word in command.spoken]
+    return _any_begins(words, things) and _any_begins(words, _DOING)
+
+
+def _any_begins(words: Sequence[str], beginnings: Sequence[str]) -> bool:
+    """Whether a word begins so; of a short beginning, whether it is the word."""
+    long = tuple(one for one in beginnings if len(one) > _SHORT)
+    short = {one for one in beginnings if len(one) <= _SHORT}
+    return any(word in short or word.startswith(long) for word in words)
 
 
 def spoken(registry: Registry) -> Iterator[Command]:

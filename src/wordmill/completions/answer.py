@@ -3,12 +3,18 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from wordmill._engine import Batch, EngineFault, Stream
 from wordmill.completions.lanes import Lane
 from wordmill.errors import EngineError
 from wordmill.types import Reply, Usage
+
+
+Json: TypeAlias = Mapping[str, Any]
+
+DRAIN: Final = 1.0
+"""Seconds that the record of a cancelled answer may take."""
 
 
 class Delta(NamedTuple):
@@ -21,7 +27,8 @@ class Delta(NamedTuple):
 class Answer:
     """Iterate it for the pieces; then `reply` and `body` are there. Used by one thread at a time.
 
-    begin: sends the request; called again when the server refuses something it can go without.
+    begin: sends the request, and says what it was; called again when the server refuses something
+        it can go without.
     again: what to do about a refusal, in the server's words; whether to ask again.
     close: called once, at the end, with the reply; also when it is thrown away.
     """
@@ -29,7 +36,7 @@ class Answer:
     def __init__(
         self,
         lane: Lane,
-        begin: Callable[[], Stream],
+        begin: Callable[[], tuple[Stream, Json]],
         again: Callable[[str], str | None],
         close: Callable[["Answer"], None],
     ) -> None:
@@ -42,9 +49,10 @@ class Answer:
         self.degraded: list[str] = []
         """Sentences on what the server refused and got without."""
         self.reply: Reply | None = None
-        self.body: Mapping[str, Any] | None = None
+        self.body: Json | None = None
         """The whole reply as the server sent it, where it is more than a text."""
-        self.stream = begin()
+        self.stream, self.sent = begin()
+        """`sent`: the request as the model's server has it."""
 
     def __iter__(self) -> Iterator[Delta]:
         """The pieces, as they come; an empty one at least once a second, to look up."""
@@ -82,7 +90,7 @@ class Answer:
             if words is not None:
                 if words:
                     self.degraded.append(words)
-                self.stream = self._begin()
+                self.stream, self.sent = self._begin()
                 return Delta(), False
         self.reply = reply
         body = record.bodies[0]
@@ -101,7 +109,20 @@ class Answer:
         self._closed = True
         if self.reply is None:
             self.cancel()
+            self._drain()
         self._close(self)
+
+    def _drain(self) -> None:
+        """Wait for the record of what was cancelled: it says what was used until then."""
+        until = time.monotonic() + DRAIN
+        try:
+            while time.monotonic() < until:
+                if self.stream.next(0.1) is None:
+                    record = self.stream.record()
+                    self.reply = None if record is None else reply_of(record)
+                    return
+        except EngineFault:
+            return  # the engine was closed: there is no record
 
 
 def reply_of(record: Batch) -> Reply:

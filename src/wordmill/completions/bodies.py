@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 from wordmill.providers.base import Provider
+from wordmill.providers.openai import SCHEMA_PROMPT
 from wordmill.types import Message, RequestShape, Role
 
 _OWN: Final = ("model", "messages", "stream", "stream_options", "response_format", "tools")
@@ -44,12 +45,25 @@ def fitted(provider: Provider, shape: RequestShape, body: Json) -> dict[str, Any
     """What is sent, in the provider's dialect of now."""
     made = dict(provider.body(shape))
     if any(map(_rich, body["messages"])):
-        made["messages"] = [dict(message) for message in body["messages"]]
+        messages = [dict(message) for message in body["messages"]]
+        if shape.schema is not None:
+            form = provider.dialect.form_of(shape.schema)
+            if form in ("json_object", "prompt"):
+                words = SCHEMA_PROMPT.format(schema=shape.schema)
+                messages.insert(0, {"role": "system", "content": words})
+        made["messages"] = messages
     if "max_tokens" not in body and "max_completion_tokens" not in body:
         # Nobody bounded the answer: the server's own bound is the better one in a talk.
         for name in ("max_tokens", "max_completion_tokens"):
             made.pop(name, None)
     return made
+
+
+def as_sent(provider: Provider, body: Json) -> dict[str, Any]:
+    """The body as the server has it, with what the engine adds to it on the way."""
+    told = {key: value for key, value in body.items() if not (key == "seed" and value is None)}
+    streamed = {"stream": True, "stream_options": {"include_usage": True}}
+    return {**told, "model": provider.model.model, **streamed}
 
 
 def text_of(content: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from wordmill._engine import EngineFault, Stream
 from wordmill.accounts import Accounts, Amount, Person
 from wordmill.completions.answer import Answer, reply_of
-from wordmill.completions.bodies import fitted, shape_of
+from wordmill.completions.bodies import as_sent, fitted, shape_of
 from wordmill.completions.lanes import Lane, Lanes
 from wordmill.database import Database
 from wordmill.errors import EngineError, ModelFailed
@@ -46,11 +46,12 @@ class Completions:
         provider, left = lane.provider, [DEGRADATIONS]
         asked = [provider.dialect]
 
-        def begin() -> Stream:
+        def begin() -> tuple[Stream, Json]:
             asked[0] = provider.dialect
-            sent = json.dumps(fitted(provider, shape, body)).encode()
+            made = fitted(provider, shape, body)
             try:
-                return lane.engine.stream(model, provider.path("chat"), sent)
+                stream = lane.engine.stream(model, provider.path("chat"), json.dumps(made).encode())
+                return stream, as_sent(provider, made)
             except EngineFault as fault:
                 raise EngineError(f"The engine ended: {fault}") from fault
 

@@ -23,13 +23,13 @@ from wordmill.runs.outbox import Outbox
 from wordmill.runs.plan import (
     COLUMN_MASK,
     COLUMN_SHIFT,
-    ITEM_SHIFT,
     MAX_ITEMS,
     MAX_TRIES,
     ROW_SHIFT,
     TRIES_MASK,
     Plan,
     Step,
+    request_id,
 )
 from wordmill.runs.row import KEEP, Cell, OpenRow, traced
 from wordmill.types import Answer, Ask, CellError, Reply, Usage, Value
@@ -301,7 +301,7 @@ class Executor:
     def _send(self, step: Step, row: OpenRow, ask: Ask) -> None:
         if self.stopped:
             return
-        item = row.number << ROW_SHIFT | step.index << COLUMN_SHIFT | ask.item << ITEM_SHIFT
+        item = request_id(row.number, step.index, ask.item, 0)
         number = item | ask.tries + self._outbox.shift(item)
         self.asked[number] = ask
         self._outbox.add(number, ask)

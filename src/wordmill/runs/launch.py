@@ -145,6 +145,13 @@ def _go_on(
     interrupts: Interrupts,
 ) -> Result:
     saved = _files(house, run).saved()
+    if options.rest_of not in (None, saved.rest_of):
+        began = f"with `--from {saved.rest_of}`" if saved.rest_of else "without `--from`"
+        raise RunError(
+            f"{shown(run.folder)} holds the unfinished run {run.id}, which was begun {began} and "
+            f"goes on so: leave `--from {options.rest_of}` out, or name another folder with "
+            "`--out OTHER`."
+        )
     options = replace(
         options,
         budget=options.budget.or_else(saved.ceilings()),

@@ -174,7 +174,9 @@ class Sitting:
         numbers = [n for n in self._engine.row_numbers() if n < self._job.rows]
         for number in numbers:
             self._store.mark(number)
-        if not numbers or not self._earlier.get("failed_cells"):
+        # Only a sitting that ended in good order has left this count; a killed one may have failed
+        # cells that it never told of.
+        if not numbers or self._earlier.get("failed_rows") == 0:
             return
         for low in range(numbers[0], numbers[-1] + 1, GROUP):
             for number, record in self._engine.rows(low, low + GROUP):

@@ -19,6 +19,7 @@ from wordmill.channels.shell.rendering import Page, Plain, Rendered, safe
 from wordmill.channels.shell.watching import Leave, watch
 from wordmill.commands import COMMANDS, Argument, File, Group, Outcome, Registry, Suggestion
 from wordmill.commands.help import overview
+from wordmill.commands.language import may_mean_a_command
 from wordmill.commands.parsing import Line
 from wordmill.commands.words import code, count
 from wordmill.errors import InvalidInput, UnknownName, WordmillError
@@ -124,7 +125,10 @@ class Shell:
         return outcome
 
     def _message(self, text: str) -> bool:
-        proposal = self.partner.propose(self.place, text)
+        proposal = None
+        if may_mean_a_command(COMMANDS, text):
+            with self._aside.status("[dim]a command?[/]", spinner="dots"):
+                proposal = self.partner.propose(self.place, text)
         if proposal is not None:
             self.say(proposal.text)
             agreed = self._prompt.agree()

@@ -25,11 +25,12 @@ FTS5 = (
     BEGIN INSERT INTO messages_fts (rowid, text) VALUES (new.number, new.text); END""",
 )
 # PostgreSQL: a column, empty while an answer still grows; accents are taken off, as FTS5 does.
+# A tsvector holds a megabyte at most: 100,000 characters fit in whatever they are.
 TSVECTOR = (
     r"""ALTER TABLE messages ADD COLUMN search tsvector
-    GENERATED ALWAYS AS (CASE WHEN state <> 'answering' THEN to_tsvector(
-        'simple', regexp_replace(normalize(left(text, 200000), NFD), '[\u0300-\u036f]', '', 'g')
-    ) END) STORED""",
+    GENERATED ALWAYS AS (CASE WHEN state <> 'answering' THEN to_tsvector('simple', normalize(
+        regexp_replace(normalize(left(text, 100000), NFD), '[\u0300-\u036f]', '', 'g'), NFC
+    )) END) STORED""",
     "CREATE INDEX ix_messages_search ON messages USING gin (search)",
 )
 
