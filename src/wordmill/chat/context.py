@@ -1,23 +1,22 @@
 """The part of a conversation that a model can read.
 
-`fit` drops whole turns, oldest first, and never the system prompt nor the last question. Tokens are
-estimated from the bytes; how far that is from what the server counts is learnt from its answers.
+`fit` drops whole turns, oldest first, and never the system prompt nor the last question. It takes
+the turns newest first and no more of them than it needs, so that a long past costs nothing.
 
-No I/O: the store keeps conversations, the turn runner sends them.
+No I/O: the store keeps conversations, `tokens` counts, the turn runner sends.
 """
 
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
-BYTES_PER_TOKEN: Final = 4.0
-PER_MESSAGE: Final = 4
-"""Tokens that the form of a message takes."""
-PER_PICTURE: Final = 1000
+ANSWER: Final = 1024
+"""Tokens that are kept free for an answer that nobody bounds; in a small window a quarter of it."""
 
-Wire = Mapping[str, Any]
+Wire: TypeAlias = Mapping[str, Any]
 """A message as it is sent."""
+Count: TypeAlias = Callable[[Sequence[Wire]], int]
+"""Tokens of messages."""
 
 
 class Turn(NamedTuple):
@@ -29,7 +28,7 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What is sent. dropped: how many messages were left out.  tokens: estimated."""
+    """What is sent. dropped: how many messages were left out.  tokens: as they were counted."""
 
     ids: tuple[str, ...]
     messages: tuple[Wire, ...]
@@ -37,78 +36,45 @@ class Fitted:
     tokens: int
 
 
-class Estimator:
-    """Bytes to tokens, corrected by what servers counted. Safe from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._ratio: dict[str, float] = {}
-
-    def tokens(self, model: str, messages: Sequence[Wire]) -> int:
-        """About how many tokens a server will count."""
-        with self._lock:
-            ratio = self._ratio.get(model, 1.0)
-        return round(ratio * sum(map(_raw, messages)))
-
-    def learn(self, model: str, messages: Sequence[Wire], counted: int) -> float:
-        """What a server counted; the error of the estimate, as a part of it (0.1: a tenth)."""
-        raw = sum(map(_raw, messages))
-        if not raw or not counted:
-            return 0.0
-        error = (self.tokens(model, messages) - counted) / counted
-        with self._lock:
-            before = self._ratio.get(model, counted / raw)
-            self._ratio[model] = min(4.0, max(0.25, 0.7 * before + 0.3 * counted / raw))
-        return error
-
-
 def fit(
-    turns: Sequence[Turn],
+    turns: Iterable[Turn],
+    total: int,
     system: str,
     *,
-    model: str,
-    estimator: Estimator,
+    count: Count,
     window: int | None,
-    answer: int,
+    answer: int | None,
     buffer: int | None,
+    beside: Sequence[Wire] = (),
 ) -> Fitted:
     """The last turns that fit.
 
-    window: the model's, in tokens; None for as many as there are.  answer: room for the answer.
+    turns: newest first; each is asked for only while there is room.  total: their messages.
+    window: the model's, in tokens; None for as many as there are.
+    answer: room for the answer, in tokens; None where nobody bounds it.
     buffer: at most so many messages; the last turn stays whatever it says.
+    beside: what is sent after them in any case.
     """
     head: tuple[Wire, ...] = ({"role": "system", "content": system},) if system else ()
-    room = None if window is None else max(1, window - answer) - estimator.tokens(model, head)
+    fixed = count((*head, *beside)) if head or beside else 0
+    room = None
+    if window is not None:
+        kept_free = min(ANSWER, window // 4) if answer is None else answer
+        room = max(1, window - kept_free) - fixed
     kept: list[Turn] = []
-    used = count = 0
-    for turn in reversed(turns):
-        size = estimator.tokens(model, turn.messages)
-        full = room is not None and used + size > room
-        many = buffer is not None and count + len(turn.messages) > buffer
-        if kept and (full or many):
+    used = messages = 0
+    for turn in turns:
+        if kept and buffer is not None and messages + len(turn.messages) > buffer:
             break
-        kept.insert(0, turn)
-        used, count = used + size, count + len(turn.messages)
-    total = sum(len(turn.messages) for turn in turns)
+        size = count(turn.messages)
+        if kept and room is not None and used + size > room:
+            break
+        kept.append(turn)
+        used, messages = used + size, messages + len(turn.messages)
+    kept.reverse()
     return Fitted(
         ids=tuple(name for turn in kept for name in turn.ids),
         messages=(*head, *(message for turn in kept for message in turn.messages)),
-        dropped=total - count,
-        tokens=used + estimator.tokens(model, head),
+        dropped=max(0, total - messages),
+        tokens=used + fixed,
     )
-
-
-def _raw(message: Wire) -> float:
-    content = message.get("content")
-    if isinstance(content, str):
-        size = len(content.encode("utf-8", "replace")) / BYTES_PER_TOKEN
-    else:
-        size = 0.0
-        for part in content or ():
-            if part.get("type") == "text":
-                size += len(str(part.get("text", "")).encode("utf-8", "replace")) / BYTES_PER_TOKEN
-            else:
-                size += PER_PICTURE
-    for call in message.get("tool_calls") or ():
-        size += len(str(call)) / BYTES_PER_TOKEN
-    return size + PER_MESSAGE

@@ -1,62 +1,103 @@
 """The request of an answer: made from the branch, and made again, the same, to be shown.
 
-Messages never change once they have ended, so an answer keeps only what it was made of: the ids of
-the messages, the system prompt, the parameters. Attachments are immutable too.
+Messages never change once they have ended, and attachments never do, so an answer keeps what its
+request was made of: the ids of the messages, the system prompt, the fields beside them. Where a
+provider's dialect made other messages of them, those are kept as they were sent.
 """
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeAlias
 
-from wordmill.chat.context import Turn
+from wordmill.chat.context import Turn, Wire
 from wordmill.chat.types import Attachment, Message
 
 CONTINUE: Final = "Continue exactly where you stopped, without repeating anything."
 
-Json = Mapping[str, Any]
-Read = Callable[[str], tuple[Attachment, bytes]]
+Json: TypeAlias = Mapping[str, Any]
+Read: TypeAlias = Callable[[str], tuple[Attachment, bytes]]
 """An attachment and its bytes, by id."""
 
 
-def turns(branch: Sequence[Message], read: Read, sees: bool) -> list[Turn]:
-    """A branch as whole turns, oldest first. sees: whether the model takes pictures."""
-    made: list[Turn] = []
-    ids: list[str] = []
-    messages: list[dict[str, Any]] = []
-    for message in branch:
-        if message.role == "system":
+def says(message: Message) -> bool:
+    """Whether a message is sent at all: an answer without a word is not, nor a system message,
+    since the conversation has its prompt."""
+    if message.role == "system":
+        return False
+    return message.role != "assistant" or bool(message.text or calls_of(message))
+
+
+def turns(branch: Sequence[Message], read: Read, sees: bool) -> Iterator[Turn]:
+    """A branch as whole turns, newest first; a turn is made when it is asked for.
+
+    sees: whether the model takes pictures.
+    """
+    turn: list[Message] = []
+    for message in reversed(branch):
+        if not says(message):
             continue
-        if message.role == "user" and messages:
-            made.append(Turn(tuple(ids), tuple(messages)))
-            ids, messages = [], []
-        wire = wired(message, read, sees)
-        if wire is not None:
-            ids.append(message.id)
-            messages.append(wire)
-    if messages:
-        made.append(Turn(tuple(ids), tuple(messages)))
-    return made
+        turn.insert(0, message)
+        if message.role == "user":
+            yield _made(turn, read, sees)
+            turn = []
+    if turn:
+        yield _made(turn, read, sees)
 
 
-def wired(message: Message, read: Read, sees: bool) -> dict[str, Any] | None:
-    """A message as it is sent; None for an answer that says nothing."""
+def _made(messages: Sequence[Message], read: Read, sees: bool) -> Turn:
+    whole = _answered(messages)
+    return Turn(
+        tuple(message.id for message in whole),
+        tuple(wired(message, read, sees) for message in whole),
+    )
+
+
+def _answered(messages: Sequence[Message]) -> list[Message]:
+    """Without tool calls that have no result, and results of no call: servers refuse both."""
+    results = {name for message in messages for name in _results(message)}
+    kept: list[Message] = []
+    called: set[str] = set()
+    for message in messages:
+        calls = [str(call["id"]) for call in calls_of(message)]
+        if calls and not results.issuperset(calls):
+            if not message.text:
+                continue
+            parts = tuple(part for part in message.parts if part.get("type") != "tool_call")
+            message = replace(message, parts=parts)
+        elif calls:
+            called.update(calls)
+        if message.role == "tool" and not called.issuperset(_results(message)):
+            continue
+        kept.append(message)
+    return kept
+
+
+def calls_of(message: Message) -> list[Json]:
+    """The tool calls of an answer."""
+    return [part for part in message.parts if part.get("type") == "tool_call"]
+
+
+def _results(message: Message) -> list[str]:
+    return [str(part["id"]) for part in message.parts if part.get("type") == "tool_result"]
+
+
+def wired(message: Message, read: Read, sees: bool) -> Wire:
+    """A message as it is sent."""
     if message.role == "tool":
-        (call,) = [part["id"] for part in message.parts if part.get("type") == "tool_result"][:1]
+        call = (_results(message) or [""])[0]
         return {"role": "tool", "tool_call_id": call, "content": message.text}
     if message.role == "assistant":
-        calls = [part for part in message.parts if part.get("type") == "tool_call"]
-        if not message.text and not calls:
-            return None
         wire: dict[str, Any] = {"role": "assistant", "content": message.text}
-        if calls:
+        if calls := calls_of(message):
             wire["tool_calls"] = [
                 {
-                    "id": part["id"],
+                    "id": call["id"],
                     "type": "function",
-                    "function": {"name": part["name"], "arguments": part["arguments"]},
+                    "function": {"name": call["name"], "arguments": call["arguments"]},
                 }
-                for part in calls
+                for call in calls
             ]
         return wire
     return {"role": "user", "content": _content(message, read, sees)}
@@ -80,8 +121,16 @@ def _content(message: Message, read: Read, sees: bool) -> str | list[dict[str, A
     return [{"type": "text", "text": text}, *pictures] if pictures else text
 
 
+def going_on(text: str) -> list[Wire]:
+    """What follows the branch where an answer is to be continued."""
+    return [{"role": "assistant", "content": text}, {"role": "user", "content": CONTINUE}]
+
+
 def body(
-    messages: Sequence[Json], parameters: Mapping[str, Any], schema: Json | None
+    messages: Sequence[Wire],
+    parameters: Json,
+    schema: Json | None = None,
+    tools: Sequence[Json] = (),
 ) -> dict[str, Any]:
     """The whole of it, as OpenAI's chat completions, without the model."""
     made: dict[str, Any] = {"messages": list(messages), **parameters}
@@ -90,7 +139,33 @@ def body(
             "type": "json_schema",
             "json_schema": {"name": "answer", "schema": dict(schema)},
         }
+    if tools:
+        made["tools"] = list(tools)
     return made
+
+
+def kept(asked: Json, made: Sequence[Wire]) -> dict[str, Any]:
+    """What is kept of a request as it was sent, so that `shown` can give it again.
+
+    made: its messages as they follow from the branch.
+    """
+    fields = {name: value for name, value in asked.items() if name != "messages"}
+    sent = list(asked["messages"])
+    if sent == list(made):
+        return {"fields": fields}
+    places = {json.dumps(wire, sort_keys=True): place for place, wire in enumerate(made)}
+    differing = [places.get(json.dumps(wire, sort_keys=True), wire) for wire in sent]
+    return {"fields": fields, "wires": differing}
+
+
+def shown(record: Json, made: Sequence[Wire]) -> dict[str, Any]:
+    """The request as it was sent, from what `kept` gave."""
+    wires = record.get("wires")
+    if wires is None:
+        messages = list(made)
+    else:
+        messages = [made[wire] if isinstance(wire, int) else wire for wire in wires]
+    return {**record["fields"], "messages": messages}
 
 
 def structured(text: str) -> Any:

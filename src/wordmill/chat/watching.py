@@ -15,7 +15,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +23,8 @@ from wordmill.chat.types import Message, State
 
 LOOK: Final = 0.3
 """Seconds between looks into the database, for what another process writes."""
+LONGEST: Final = 1.0
+"""The same after many looks at something that does not change."""
 QUIET: Final = 15.0
 """Seconds after which an empty event says that the watcher is still heard."""
 
@@ -58,7 +60,7 @@ class Store(NamedTuple):
 
 
 class _Text:
-    """A text that grows at its end, read from any place on. Joined no more often than it is read."""
+    """A text that grows at its end and is read from any place on; joined only as it is read."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
@@ -92,8 +94,7 @@ class Watching:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._growing: dict[str, _Growing] = {}
-        self._listeners: list[Callable[[], None]] = []
-        self._of: dict[str, list[Callable[[], None]]] = {}
+        self._listening: dict[str, list[Callable[[], None]]] = {}
 
     # Who writes.
 
@@ -133,52 +134,67 @@ class Watching:
 
         after, thought: characters of text and of reasoning that the watcher has already.
         """
-        news = threading.Event()
-        steps, answer = self._steps(message, after, thought, store), None
-        while True:
-            try:
-                step = steps.send(answer)
-            except StopIteration:
-                return
-            answer = None
-            if isinstance(step, Event):
-                yield step
-            elif isinstance(step, Wait):
-                with self._listening(message, news.set):
+        news, answer = threading.Event(), None
+        with closing(self._steps(message, after, thought, store, news.set)) as steps:
+            while True:
+                try:
+                    step = steps.send(answer)
+                except StopIteration:
+                    return
+                answer = None
+                if isinstance(step, Event):
+                    yield step
+                elif isinstance(step, Wait):
                     answer = news.wait(step.seconds)
-                news.clear()
-            else:
-                answer = step()
+                    news.clear()
+                else:
+                    answer = step()
 
     async def watch_async(
         self, message: str, after: int, thought: int, store: Store
     ) -> AsyncIterator[Event]:
         """The same in an event loop: no thread waits for it."""
         loop, news = asyncio.get_running_loop(), asyncio.Event()
-        steps, answer = self._steps(message, after, thought, store), None
-        while True:
-            try:
-                step = steps.send(answer)
-            except StopIteration:
-                return
-            answer = None
-            if isinstance(step, Event):
-                yield step
-            elif isinstance(step, Wait):
-                with self._listening(message, lambda: loop.call_soon_threadsafe(news.set)):
+        answer: Any = None
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop ended without closing this
+                loop.call_soon_threadsafe(news.set)
+
+        with closing(self._steps(message, after, thought, store, tell)) as steps:
+            while True:
+                try:
+                    step = steps.send(answer)
+                except StopIteration:
+                    return
+                answer = None
+                if isinstance(step, Event):
+                    yield step
+                elif isinstance(step, Wait):
                     try:
-                        await asyncio.wait_for(news.wait(), step.seconds)
-                        answer = True
+                        answer = await asyncio.wait_for(news.wait(), step.seconds)
                     except TimeoutError:
                         answer = False
-                news.clear()
-            else:
-                answer = await asyncio.to_thread(step)
+                    news.clear()
+                else:
+                    answer = await asyncio.to_thread(step)
 
     def _steps(
-        self, message: str, after: int, thought: int, store: Store
+        self, message: str, after: int, thought: int, store: Store, tell: Callable[[], None]
     ) -> Generator[Any, Any, None]:
-        said, thoughts, heard = after, thought, time.monotonic()
+        """Events; waits, answered with whether something came; looks, with what is seen."""
+        while True:
+            with self._telling(message, tell):
+                going_on = yield from self._steps_of(message, after, thought, store)
+            if going_on is None:
+                return
+            message, after, thought = going_on.id, 0, 0
+
+    def _steps_of(
+        self, message: str, said: int, thoughts: int, store: Store
+    ) -> Generator[Any, Any, Message | None]:
+        """Those of one message; the message in which it goes on."""
+        heard, pause = time.monotonic(), LOOK
         while True:
             piece = self._piece(message, said, thoughts)
             if piece is not None:
@@ -188,28 +204,25 @@ class Watching:
                     said, thoughts = said + len(text), thoughts + len(reasoning)
                 elif not (yield Wait(QUIET)):
                     yield Event(said, "", "", "answering", message)
-                heard = time.monotonic()
+                heard, pause = time.monotonic(), LOOK
                 continue
-            found: Message = yield lambda message=message: store.message(message)
-            after_it: Message | None = None
+            found: Message = yield lambda: store.message(message)
+            going_on: Message | None = None
             if found.ended:
-                after_it = yield lambda found=found: store.following(found)
+                going_on = yield lambda: store.following(found)  # noqa: B023 (called at once)
             tool = found.role == "tool"
             text = "" if tool else found.text[said:]
             reasoning = "" if tool else found.reasoning[thoughts:]
             asks = tool and found.state == "waiting"
-            quiet = time.monotonic() - heard > QUIET
-            if text or reasoning or found.ended or asks or quiet:
-                state = found.state if after_it is None else "answering"
+            if text or reasoning or found.ended or asks or time.monotonic() - heard > QUIET:
+                state = found.state if going_on is None else "answering"
                 yield Event(said, text, reasoning, state, message)
                 said, thoughts = said + len(text), thoughts + len(reasoning)
                 heard = time.monotonic()
-            if asks or (found.ended and after_it is None):
-                return
-            if after_it is not None:
-                message, said, thoughts = after_it.id, 0, 0
-                continue
-            yield Wait(LOOK)
+            if asks or found.ended:
+                return going_on
+            yield Wait(pause)
+            pause = min(LONGEST, 1.5 * pause)
 
     def _piece(self, message: str, said: int, thoughts: int) -> tuple[str, str] | None:
         """What is new of an answer that grows here; None for one that does not."""
@@ -223,19 +236,19 @@ class Watching:
 
     def _tell(self, message: str) -> None:
         with self._lock:
-            listeners = list(self._of.get(message, ()))
+            listeners = list(self._listening.get(message, ()))
         for tell in listeners:
             tell()
 
     @contextmanager
-    def _listening(self, message: str, tell: Callable[[], None]) -> Iterator[None]:
+    def _telling(self, message: str, tell: Callable[[], None]) -> Iterator[None]:
         with self._lock:
-            self._of.setdefault(message, []).append(tell)
+            self._listening.setdefault(message, []).append(tell)
         try:
             yield
         finally:
             with self._lock:
-                left = self._of[message]
+                left = self._listening[message]
                 left.remove(tell)
                 if not left:
-                    del self._of[message]
+                    del self._listening[message]

@@ -69,7 +69,7 @@ class Prompt:
             enable_open_in_editor=True,
             tempfile_suffix=".md",
             key_bindings=_keys(unfinished),
-            input_processors=[TabsProcessor()],
+            input_processors=[TabsProcessor(char1=" ", char2=" ")],
             bottom_toolbar=self._line,
             style=_STYLE,
             reserve_space_for_menu=6,
