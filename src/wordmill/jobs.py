@@ -107,6 +107,13 @@ class Jobs:
             raise NotFound("job", job)
         return _job(row)
 
+    def find(self, owner: str, once: str) -> Job | None:
+        """The job of a person that was put with this idempotency key, if there is one."""
+        query = select(table).where(table.c.owner == owner, table.c.once == once)
+        with self._database.read() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        return None if row is None else _job(row)
+
     def all(
         self,
         owner: str,

@@ -133,10 +133,17 @@ def test_only_json_values_are_taken(shop: Path) -> None:
 def test_another_recipe_with_a_module_of_the_same_name(shop: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    (other / "shop.py").write_text("def total(values):\n    return 'other'\n")
+    (other / "shop.py").write_text(
+        "import json, prices\ndef total(values):\n    return prices.OTHER, json.dumps(1)\n"
+    )
+    (other / "prices.py").write_text("OTHER = 'other'")
+    (other / "json.py").write_text("1 / 0")
     first = maker({"x": Python("shop:fails")}, "x", shop)
-    assert filled({"x": Python("shop:total")}, [0], other)[0]["x"] == "other"
+    columns = {"product": Category(["laptop"]), "x": Python("shop:total", needs=["product"])}
+    assert filled(columns, [0], other)[0]["x"] == ["other", "1"]
     assert first.fill([{"row": 0}]) == [0]
+    assert filled(columns, [0], shop)[0]["x"] == 900
+    assert sys.modules["json"] is json
 
 
 # A changed function ----------------------------------------------------------------------------

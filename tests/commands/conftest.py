@@ -27,6 +27,7 @@ def house(model: Talking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".git").mkdir()
     monkeypatch.setenv("WORDMILL_DEFAULT_MODEL", "mock")
+    monkeypatch.setenv("WORDMILL_TITLES", "false")  # what a model is asked can be counted
     with open_house(load()) as opened:
         opened.catalog.add(checked({"name": "mock", "base_url": model.url, "model": "mock-1"}))
         yield opened

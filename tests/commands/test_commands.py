@@ -210,7 +210,7 @@ def test_decoding_modes(talk):
 
 
 def test_settings_are_of_the_person_and_the_model(talk):
-    assert run(talk, "/config").text == "All settings are the model's own."
+    assert run(talk, "/config").text == "You changed no setting."
     assert run(talk, "/set-config temperature 0.25").text == (
         "`temperature` is `0.25` now; it was not set."
     )
@@ -262,7 +262,8 @@ def test_status_usage_and_whoami(context, talk):
         "- Model: `mock`\n- Conversation: none yet\n- Commands in plain language: on"
     )
     status = run(talk, "/status")
-    assert status.data["messages"] == 2 and status.data["open"] == []
+    assert status.data["messages"] == 2
+    assert status.data["open"] == []
     assert "- Nothing is being answered" in status.text
     usage = run(talk, "/usage")
     assert usage.data["day"]["requests"] >= 1
@@ -280,7 +281,8 @@ def test_a_run_is_made_shown_and_used(context, house, ada):
         run(context, "/run")
     rehearsing = replace(context, model="rehearsal")
     begun = run(rehearsing, "/generate rlhi 2 actions=1")
-    assert begun.data["rows"] == 2 and "2 rows of `rlhi`" in begun.text
+    assert begun.data["rows"] == 2
+    assert "2 rows of `rlhi`" in begun.text
     name = begun.data["run"]
     for _ in range(600):
         if house.desk(ada).registry.get(name).state == "finished":

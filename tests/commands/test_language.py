@@ -49,7 +49,8 @@ def scripted(body: dict[str, Any]) -> list[str]:
 
 
 def test_there_are_enough_of_each():
-    assert len(SENTENCES) >= 60 and len(ORDINARY) >= 20
+    assert len(SENTENCES) >= 60
+    assert len(ORDINARY) >= 20
     assert {one["means"] for one in MEANT} >= {
         command.name for command in spoken(COMMANDS)
     } - {"run", "use", "status", "set-gdrive-folder"}  # fmt: skip
@@ -64,7 +65,8 @@ def test_a_sentence_proposes_its_command(context, model, sentence):
         sentence["means"],
         sentence.get("with", {}),
     )
-    assert proposal.text.endswith("?") and f"/{sentence['means']}" in proposal.text
+    assert proposal.text.endswith("?")
+    assert f"/{sentence['means']}" in proposal.text
 
 
 @pytest.mark.parametrize("text", ORDINARY)
@@ -85,7 +87,8 @@ def test_what_the_model_is_asked(context, model):
     model.say = scripted
     propose(COMMANDS, context, "use only the last ten messages")
     (body,) = model.asked
-    assert body["temperature"] == 0 and body["max_tokens"] <= 500
+    assert body["temperature"] == 0
+    assert body["max_tokens"] <= 500
     schema = body["response_format"]["json_schema"]["schema"]
     assert schema["properties"]["command"]["enum"] == [
         *(command.name for command in spoken(COMMANDS)),

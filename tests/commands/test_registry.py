@@ -12,12 +12,14 @@ from wordmill.commands import COMMANDS, Argument, Context, Group, Outcome, Regis
 from wordmill.commands.help import explanation, markdown, overview
 from wordmill.errors import Forbidden, InvalidInput, UnknownName
 
-ISSUED = """
-    commands input-buffer-size set-input-buffer-size input-messages prompt set-prompt reset-chat
-    decoding-mode decoding-modes set-decoding-mode config config-full set-config model models
-    swap-model document-title set-document-title make-docx set-gdrive-folder generate runs run use
-    new stop retry continue undo fork title status usage whoami link export
-""".split()
+ISSUED = [
+    "commands", "input-buffer-size", "set-input-buffer-size", "input-messages", "prompt",
+    "set-prompt", "reset-chat", "decoding-mode", "decoding-modes", "set-decoding-mode", "config",
+    "config-full", "set-config", "model", "models", "swap-model", "document-title",
+    "set-document-title", "make-docx", "set-gdrive-folder", "generate", "runs", "run", "use", "new",
+    "stop", "retry", "continue", "undo", "fork", "title", "status", "usage", "whoami", "link",
+    "export",
+]  # fmt: skip
 
 GROUP = Group("Kitchen")
 
@@ -86,14 +88,18 @@ def test_arguments_by_name_are_read_as_typed_ones(ben):
         (
             "/cook pear soon",
             None,
-            "minutes must be a whole number of 1 or more, not 'soon'. "
-            "Write it as `/cook FRUIT [MINUTES] [NOTE]`.",
+            (
+                "minutes must be a whole number of 1 or more, not 'soon'. "
+                "Write it as `/cook FRUIT [MINUTES] [NOTE]`."
+            ),
         ),
         (
             "/cook pear 0",
             None,
-            "minutes must be a whole number of 1 or more, not '0'. "
-            "Write it as `/cook FRUIT [MINUTES] [NOTE]`.",
+            (
+                "minutes must be a whole number of 1 or more, not '0'. "
+                "Write it as `/cook FRUIT [MINUTES] [NOTE]`."
+            ),
         ),
         ("/burn it", None, "'it' is more than it takes. Write it as `/burn`."),
         ("burn", {"it": 1}, "'1' is more than it takes. Write it as `/burn`."),
@@ -105,8 +111,10 @@ def test_arguments_by_name_are_read_as_typed_ones(ben):
         (
             "cook",
             {"fruit": "pear", "minutes": 2.5},
-            "minutes must be a whole number of 1 or more, not '2.5'. "
-            "Write it as `/cook FRUIT [MINUTES] [NOTE]`.",
+            (
+                "minutes must be a whole number of 1 or more, not '2.5'. "
+                "Write it as `/cook FRUIT [MINUTES] [NOTE]`."
+            ),
         ),
     ],
 )
@@ -202,9 +210,11 @@ def test_an_outcome_goes_through_json_and_back(talk):
 
 def test_every_command_says_what_it_does_in_a_sentence():
     for command in COMMANDS:
-        assert command.help.endswith(".") and command.help[0].isupper(), command
+        assert command.help.endswith("."), command
+        assert command.help[0].isupper(), command
         for argument in command.arguments:
             assert argument.help.endswith("."), (command, argument)
         # Names and descriptions that chat services take as they stand.
-        assert len(command.name) <= 32 and len(command.help) <= 100, command
+        assert len(command.name) <= 32, command
+        assert len(command.help) <= 100, command
         assert all(len(argument.help) <= 100 for argument in command.arguments), command

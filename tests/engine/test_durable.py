@@ -318,3 +318,72 @@ def test_pruning_the_cache_removes_whole_runs_and_never_an_unfinished_one(serve,
     assert removed["entries"] == 20
     assert not Path(records).exists()
     assert json.loads(_engine.cache_stats(cache)) == {"entries": 0, "bytes": 0}
+
+
+def test_after_close_the_replies_stand_in_the_file_itself(serve, drive, tmp_path):
+    server = serve(echo)
+    driver = drive(server.url, cache=str(tmp_path / "cache.db"))
+    driver.ask({n: f"p{n}" for n in range(100)})
+    driver.engine.close()
+    again = drive(server.url, cache=str(tmp_path / "cache.db"))
+    again.ask({n: f"p{n}" for n in range(100)})
+    again.engine.close()
+    assert not (tmp_path / "records.db-wal").exists()
+
+
+def spoil(path, start):
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(os.urandom(size - start))
+
+
+def of_two_runs(serve, drive, tmp_path, between):
+    """A run whose answers are in the cache, then `between`, then another one that asks the same."""
+    server = serve(echo)
+    cache = str(tmp_path / "cache.db")
+    first = drive(server.url, cache=cache)
+    first.ask({n: f"p{n}" for n in range(300)})
+    first.engine.close()
+    # What SQLite keeps beside the index is folded into it, so that all of it can be damaged.
+    with sqlite3.connect(cache) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    (tmp_path / "records.db").rename(tmp_path / "first.db")
+    with sqlite3.connect(cache) as db:
+        db.execute("UPDATE files SET path = ?", [str(tmp_path / "first.db")])
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    for name in ("cache.db-wal", "cache.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    between()
+    second = drive(server.url, cache=cache)
+    outcomes = second.ask({n: f"p{n}" for n in range(300)})
+    assert {outcomes[n]["text"] for n in outcomes} == {f"echo: p{n}" for n in range(300)}
+    return second.metrics()["cached"], len(server.bodies)
+
+
+def test_damaged_records_of_another_run_are_a_miss(serve, drive, tmp_path):
+    cached, sent = of_two_runs(
+        serve, drive, tmp_path, lambda: spoil(tmp_path / "first.db", 8192 * 3)
+    )
+    assert (cached < 300, cached + sent) == (True, 600)
+
+
+def test_records_of_another_version_are_a_miss(serve, drive, tmp_path):
+    def change():
+        with sqlite3.connect(tmp_path / "first.db") as db:
+            db.execute("PRAGMA user_version = 99")
+        db.close()
+
+    assert of_two_runs(serve, drive, tmp_path, change) == (0, 600)
+
+
+@pytest.mark.parametrize("start", [0, 4096])
+def test_a_damaged_index_is_set_aside_and_made_again(start, serve, drive, tmp_path):
+    cached, sent = of_two_runs(serve, drive, tmp_path, lambda: spoil(tmp_path / "cache.db", start))
+    assert cached + sent == 600
+    if start == 0:
+        assert (tmp_path / "cache.db.damaged").exists()
+    third = drive(serve(echo).url, records=False, cache=str(tmp_path / "cache.db"))
+    third.ask({0: "p0"})

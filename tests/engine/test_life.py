@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -177,3 +178,106 @@ def test_canonical_form_and_digest():
     assert _engine.digest('{"b":1,"a":2}') == _engine.digest(' {"a": 2, "b": 1}')
     with pytest.raises(ValueError):
         _engine.digest('{"a": NaN}')
+
+
+def test_a_caller_that_does_not_poll_is_held_back_and_rows_are_still_kept(serve, drive):
+    server = serve(lambda number, body: said("fine"))
+    driver = drive(server.url)
+    total = 40_000
+    # Each is answered at once: it is no text. Nobody polls.
+    ids, texts = list(range(total)), ["\ud800"] * total
+    taken, none = 0, 0
+    while none < 3:
+        more = driver.engine.submit(driver.shape, ids[taken:], texts[taken:], ids[taken:], 0.2)
+        taken, none = taken + more, 0 if more else none + 1
+    assert 16_000 < taken < 22_000
+    driver.engine.keep_rows([1], [b"one"])
+    rows = []
+    thread = threading.Thread(target=lambda: rows.extend(driver.engine.rows(0, 5)))
+    thread.start()
+    thread.join(5)
+    assert rows == [(1, b"one")], "the writer waits for the one who waits for it"
+    stream = driver.engine.stream("m", CHAT, b'{"messages": [{"role": "user", "content": "p"}]}')
+    while stream.next(5.0):
+        pass
+    assert stream.record().texts[0] == "fine"
+    found = driver.collect(taken)
+    while taken < total:
+        more = driver.engine.submit(driver.shape, ids[taken:], texts[taken:], ids[taken:], 0.2)
+        found |= driver.collect(more)
+        taken += more
+    assert len(found) == total
+
+
+@pytest.mark.parametrize("known", ["resumed", "joined"])
+def test_answers_that_cost_nothing_wait_for_their_reader_too(known, serve, drive, tmp_path):
+    release = threading.Event()
+    server = serve(lambda number, body: release.wait(20) and said("fine"))
+    total = 30_000
+    file = tmp_path / "requests.jsonl"
+    with file.open("w") as lines:
+        for n in range(total):
+            text = "same" if known == "joined" else f"p{n}"
+            lines.write(json.dumps({"messages": [{"role": "user", "content": text}]}) + "\n")
+    driver = drive(server.url, lane={"concurrency": 64})
+    if known == "resumed":
+        release.set()
+        driver.engine.submit_jsonl("m", CHAT, str(file))
+        driver.collect(total, 60)
+        driver.engine.close()
+        driver = drive(server.url)
+    driver.engine.submit_jsonl("m", CHAT, str(file))
+    time.sleep(1.5)
+    waiting = total - driver.metrics()["queued"]
+    if known == "resumed":
+        assert driver.metrics()["resumed"] < 20_000
+    else:
+        # What follows one that is out is not queued; the rest stands in the file.
+        assert (len(server.bodies), waiting > 0) == (1, True)
+        release.set()
+    outcomes = driver.collect(total, 60)
+    assert {outcome["text"] for outcome in outcomes.values()} == {"fine"}
+
+
+def test_an_engine_that_feeds_a_file_ends_when_it_is_collected(serve, tmp_path):
+    server = serve(lambda number, body: time.sleep(0.05) or said("fine"))
+    fifo = tmp_path / "requests"
+    os.mkfifo(fifo)
+    lane = {"name": "m", "base_url": server.url, "model": "m", "concurrency": 4}
+    engine = _engine.Engine(json.dumps({"owner": "o", "lanes": [lane]}))
+    # Opened for both, so that neither end waits for the other.
+    with fifo.open("r+b", buffering=0) as pipe:
+        engine.submit_jsonl("m", CHAT, str(fifo))
+        line = b'{"messages": [{"role": "user", "content": "p%d"}]}\n'
+        pipe.write(b"".join(line % n for n in range(300)))
+        while not server.bodies:
+            time.sleep(0.01)
+        began = time.monotonic()
+        del engine
+        assert time.monotonic() - began < 2, "it waited for a line that never comes"
+    time.sleep(0.3)
+    before = len(server.bodies)
+    time.sleep(0.5)
+    assert len(server.bodies) == before < 300
+
+
+def test_times_beyond_any_clock_are_long_times(serve, drive):
+    server = serve(lambda number, body: said("fine"))
+    driver = drive(server.url)
+    driver.offer({0: "p"})
+    assert len(driver.engine.poll(1, 1e19)) == 1
+    driver.engine.cancel(1e300)
+    for bad in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match="is not a time in seconds"):
+            driver.engine.poll(1, bad)
+
+
+def test_connections_of_a_burst_are_closed_when_they_have_been_idle(serve, drive):
+    server = serve(lambda number, body: time.sleep(0.1) or said("fine"))
+    driver = drive(server.url, lane={"concurrency": 40})
+    driver.ask({n: f"p{n}" for n in range(200)})
+    before = len(os.listdir("/proc/self/fd"))
+    until = time.monotonic() + 10
+    while len(os.listdir("/proc/self/fd")) > before - 40 and time.monotonic() < until:
+        time.sleep(0.2)
+    assert len(os.listdir("/proc/self/fd")) <= before - 40

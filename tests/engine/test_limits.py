@@ -1,6 +1,7 @@
 """Budget, cancel, fallback, rates: what is sent, and when."""
 
 import json
+import sqlite3
 import threading
 import time
 from itertools import pairwise
@@ -216,3 +217,154 @@ def test_the_first_three_are_out_until_one_succeeds(serve, drive):
     assert len(server.bodies) == 3
     release.set()
     assert len(driver.collect(100)) == 100
+
+
+def bare(status, body, *headers):
+    """An answer with these headers and no others, so that there are few."""
+    data = json.dumps(body).encode()
+    lines = [f"HTTP/1.1 {status} X", *headers, f"Content-Length: {len(data)}", "", ""]
+    return lambda handler: handler.wfile.write("\r\n".join(lines).encode() + data)
+
+
+def test_a_pause_is_heard_among_few_headers_and_the_longer_of_two_counts(serve, drive):
+    stamps = []
+
+    def answer(number, body):
+        stamps.append(time.monotonic())
+        if number == 1:
+            return bare(429, {}, "Retry-After: 1")
+        if number == 3:
+            window = "x-ratelimit-remaining-requests: 0", "x-ratelimit-reset-requests: 50ms"
+            return bare(429, {}, "Retry-After: 1", *window)
+        return said("fine")
+
+    server = serve(answer)
+    driver = drive(server.url, lane={"concurrency": 1})
+    for number in range(3):
+        driver.ask({number: f"p{number}"})
+    assert len(stamps) == 5
+    assert stamps[2] - stamps[1] >= 1
+    assert stamps[4] - stamps[3] >= 1
+
+
+def test_an_empty_answer_is_charged_as_the_server_counted_it(serve, drive):
+    server = serve(lambda number, body: said(""))
+    lane = {"attempts": 3, "price_input": 1e6, "price_output": 1e6}
+    driver = drive(server.url, lane=lane)
+    assert driver.ask({0: "p"})[0]["cost"] == 3 * (7 + 3)
+    assert driver.metrics()["spent"] == {"requests": 3, "tokens": 30, "money": 30.0}
+
+
+def test_what_is_cut_is_charged_at_the_most_that_it_can_have_cost(serve, drive):
+    release = threading.Event()
+    server = serve(lambda number, body: release.wait(10) and said("late"))
+    driver = drive(server.url)
+    driver.offer({0: "p"})
+    while not server.bodies:
+        time.sleep(0.01)
+    driver.engine.cancel(0.0)
+    assert driver.collect(1)[0]["error"] == "cancelled"
+    release.set()
+    spent = driver.metrics()["spent"]
+    # The bound on its answer, and a token for each byte of the request.
+    assert spent["requests"] == 1
+    assert 150 < spent["tokens"] < 250
+
+
+@pytest.mark.parametrize("most", [2**64 - 1, 2**64, 1e30, 5000.0])
+def test_no_bound_is_large_enough_to_pass_a_ceiling(most, serve, drive):
+    server = serve(lambda number, body: said("fine"))
+    body = {"messages": [{"role": "user", "content": "\0"}], "max_tokens": most}
+    driver = drive(server.url, body=body, budget={"tokens": 1000}, lane={"context": 10})
+    assert driver.ask({0: "p"})[0]["error"] == "budget"
+    driver.engine.submit_bodies("m", "/chat/completions", [1], [json.dumps(body).encode()], [1], 1)
+    assert driver.collect(1)[1]["error"] == "budget"
+    assert server.bodies == []
+
+
+def test_what_was_lost_does_not_hold_a_rate_of_tokens_back(serve, drive):
+    def drop(handler):
+        handler.close_connection = True
+
+    server = serve(lambda number, body: drop if number == 1 else said("fine"))
+    body = {"messages": [{"role": "user", "content": "\0"}], "max_tokens": 6000}
+    driver = drive(server.url, body=body, lane={"tokens_per_minute": 60_000})
+    driver.ask({0: "p"})
+    began = time.monotonic()
+    driver.ask({1: "p"})
+    assert server.bodies[2:], "it was not tried again"
+    assert time.monotonic() - began < 3
+
+
+def test_no_try_is_made_that_its_deadline_forbids(serve, drive):
+    def answer(number, body):
+        return said("fine") if number == 0 else refused(503, "busy", retry_after="30")
+
+    server = serve(answer)
+    driver = drive(server.url, lane={"deadline_seconds": 1.0})
+    driver.ask({0: "p"})
+    began = time.monotonic()
+    outcome = driver.ask({1: "p"})[1]
+    assert (outcome["error"], outcome["detail"]) == ("overloaded", "HTTP 503: busy")
+    assert time.monotonic() - began < 1
+
+
+def test_a_deadline_also_ends_what_is_out_and_what_waits_for_another_try(serve, drive):
+    release = threading.Event()
+
+    def answer(number, body):
+        if body["messages"][0]["content"] == "slow":
+            return release.wait(10) and said("late")
+        return said("fine") if number == 0 else refused(500, "oops")
+
+    server = serve(answer)
+    driver = drive(server.url, lane={"deadline_seconds": 0.6, "attempts": 100, "concurrency": 4})
+    driver.ask({0: "p"})
+    began = time.monotonic()
+    outcomes = driver.ask({1: "slow"} | {n: f"p{n}" for n in range(2, 30)})
+    assert time.monotonic() - began < 8
+    release.set()
+    words = "all attempts together took too long (setting deadline_seconds)"
+    assert (outcomes[1]["error"], outcomes[1]["detail"]) == ("timeout", words)
+    assert {outcomes[n]["error"] for n in range(2, 30)} == {"server_error"}
+
+
+def test_a_short_outage_is_over_when_the_server_is_back(serve, drive):
+    state = {"down": False}
+
+    def drop(handler):
+        handler.close_connection = True
+
+    def answer(number, body):
+        if not state["down"]:
+            time.sleep(0.05)
+        return drop if state["down"] else said("fine")
+
+    server = serve(answer)
+    driver = drive(server.url, lane={"concurrency": 64, "attempts": 50})
+    driver.ask({0: "p"})
+    driver.offer({n: f"p{n}" for n in range(1, 400)})
+    time.sleep(0.2)
+    state["down"] = True
+    time.sleep(0.3)
+    state["down"] = False
+    began = time.monotonic()
+    outcomes = driver.collect(399)
+    assert {outcome["error"] for outcome in outcomes.values()} == {None}
+    assert time.monotonic() - began < 12
+
+
+def test_what_earlier_tries_cost_is_kept_before_the_last_one(serve, drive, tmp_path):
+    release = threading.Event()
+    server = serve(lambda number, body: said("") if number < 2 else release.wait(20) or said("x"))
+    driver = drive(server.url)
+    driver.offer({0: "p"})
+    while len(server.bodies) < 3:
+        time.sleep(0.01)
+    time.sleep(1.2)
+    with sqlite3.connect(f"file:{tmp_path / 'records.db'}?mode=ro", uri=True) as db:
+        assert db.execute("SELECT requests, input, output FROM meter").fetchall() == [(2, 14, 6)]
+    db.close()
+    release.set()
+    assert driver.collect(1)[0]["attempts"] == 3
+    assert driver.metrics()["spent"]["requests"] == 3

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.engine.conftest import refused, said
+from wordmill import _engine
 
 FAULTS = {
     "throttled": ([refused(429, "slow down", retry_after_ms="1")], True),
@@ -158,3 +159,46 @@ def test_every_fault_of_the_rehearsal_server_ends_in_a_value(rehearse, drive):
     met = driver.metrics()["retried"]
     assert met == {names[fault]: count for fault, count in given.items() if count}
     assert sum(met.values()) > 50
+
+
+KEY = "sk-" + "K" * 60
+TOKEN = "header-secret-1234"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refused(400, "x" * 350 + " Incorrect API key provided: " + KEY),
+        refused(400, f"wrong token {TOKEN} in {KEY}"),
+        (200, ("<html>" + "x" * 40 + KEY).encode(), {}),
+        (502, ("bad gateway " + "y" * 380 + KEY).encode(), {}),
+    ],
+)
+def test_no_secret_is_in_a_record_not_even_a_part_of_one(answer, serve, drive, tmp_path):
+    server = serve(lambda number, body: answer)
+    lane = {"key": KEY, "headers": {"x-api-key": TOKEN, "x-two": f"Bearer {TOKEN}"}, "attempts": 1}
+    driver = drive(server.url, lane=lane)
+    outcome = driver.ask({0: "hello"})[0]
+    assert server.headers[0]["x-api-key"] == TOKEN
+    driver.engine.close()
+    for text in (outcome["detail"], json.dumps(driver.metrics())):
+        assert "KKKK" not in text
+        assert "secret" not in text
+    assert b"KKKK" not in (tmp_path / "records.db").read_bytes()
+
+
+def test_created_is_as_good_as_ok(serve, drive):
+    server = serve(lambda number, body: (201, *said("fine")[1:]))
+    assert drive(server.url).ask({0: "p"})[0]["text"] == "fine"
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "https"])
+def test_a_proxy_that_is_not_spoken_to_is_refused_at_the_start(scheme, monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", f"{scheme}://user:pass@127.0.0.1:1080")
+    lane = {"name": "m", "base_url": "http://example.invalid/v1", "model": "m", "key": "sk-1"}
+    with pytest.raises(_engine.EngineFault) as caught:
+        _engine.Engine(json.dumps({"owner": "o", "lanes": [lane]}))
+    assert str(caught.value) == (
+        f'model "m": the proxy for "example.invalid" is {scheme}://127.0.0.1:1080, and only http:// '
+        "proxies can be used: set HTTP_PROXY or HTTPS_PROXY to one, or name the host in NO_PROXY"
+    )

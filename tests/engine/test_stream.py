@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.engine.conftest import CHAT, refused, said
+from wordmill import _engine
 
 BODY = json.dumps(
     {"messages": [{"role": "user", "content": "Tell me a story."}], "max_tokens": 200}
@@ -201,3 +202,140 @@ def test_a_whole_answer_that_is_waited_for_can_be_cancelled(serve, drive):
     assert read(stream, 2) == []
     assert stream.record().errors[0] == "cancelled"
     release.set()
+
+
+STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+
+
+def test_a_stream_ends_at_done_though_the_server_leaves_the_body_open(serve, drive):
+    release = threading.Event()
+
+    def answer(handler):
+        events(handler, delta("fine"), STOP, "[DONE]")
+        release.wait(10)
+
+    server = serve(lambda number, body: answer)
+    stream = drive(server.url).engine.stream("m", CHAT, BODY)
+    assert read(stream, 3) == ["fine"]
+    assert stream.record().errors[0] is None
+    release.set()
+
+
+def test_a_stream_larger_than_a_reply_may_be_is_refused(serve, drive):
+    server = serve(lambda number, body: lambda h: events(h, *[delta("y" * 50_000)] * 40))
+    stream = drive(server.url, lane={"max_reply_bytes": 1_000_000}).engine.stream("m", CHAT, BODY)
+    text = "".join(read(stream))
+    record = stream.record()
+    assert record.errors[0] == "too_large"
+    assert 1_000_000 < len(text) <= 1_050_000
+
+
+def test_a_stream_that_nobody_reads_is_not_read_from_the_server(serve, drive):
+    sent = []
+
+    def answer(handler):
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 100_000)
+        for _ in range(120):
+            events(handler, delta("y" * 100_000))
+            sent.append(1)
+        events(handler, STOP, "[DONE]")
+
+    server = serve(lambda number, body: answer)
+    stream = drive(server.url).engine.stream("m", CHAT, BODY)
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(sent) < 100, "all of it was read although nobody wanted it yet"
+    assert "".join(read(stream)) == "y" * 12_000_000
+    assert stream.record().errors[0] is None
+
+
+def test_several_answers_of_a_stream_stay_apart(serve, drive):
+    def part(index, text):
+        return {"choices": [{"index": index, "delta": {"content": text}}]}
+
+    chunks = [part(0, "a1 "), part(1, "b1 "), part(0, "a2"), part(1, "b2"), STOP, "[DONE]"]
+    server = serve(lambda number, body: lambda h: events(h, *chunks))
+    stream = drive(server.url).engine.stream("m", CHAT, BODY)
+    assert "".join(read(stream)) == "a1 a2"
+    record = stream.record()
+    choices = json.loads(record.bodies[0])["choices"]
+    assert record.texts[0] == "a1 a2"
+    assert [choice["message"]["content"] for choice in choices] == ["a1 a2", "b1 b2"]
+
+
+def test_a_stream_without_a_word_is_tried_again(serve, drive):
+    def answer(number, body):
+        words = [delta("fine")] if number else []
+        return lambda h: events(h, *words, STOP, "[DONE]")
+
+    server = serve(answer)
+    stream = drive(server.url).engine.stream("m", CHAT, BODY)
+    assert read(stream) == ["fine"]
+    assert stream.record().attempts[0] == 2
+
+
+def test_a_cancelled_stream_costs_what_had_come(serve, drive):
+    server = serve(
+        lambda number, body: (
+            lambda h: events(h, *[delta("four")] * 50, pause=0.002) or time.sleep(5)
+        )
+    )
+    lane = {"price_input": 1e6, "price_output": 1e6}
+    driver = drive(server.url, lane=lane)
+    stream = driver.engine.stream("m", CHAT, BODY)
+    text = ""
+    while len(text) < 200:
+        text += stream.next(1.0)
+    stream.cancel()
+    assert read(stream) == []
+    cost = stream.record().costs[0]
+    # Four bytes a token: the text, and the prompt with what stands around it.
+    assert 50 + 20 < cost < 50 + 60
+    assert driver.metrics()["money"] == cost
+
+
+def test_close_ends_each_stream_with_a_record_and_takes_no_more(serve, drive):
+    server = serve(lambda number, body: lambda h: events(h, delta("part ")) or time.sleep(5))
+    engine = drive(server.url, lane={"concurrency": 1}).engine
+    first, second = (engine.stream("m", CHAT, BODY, salt=salt) for salt in (1, 2))
+    assert first.next(5.0) == "part "
+    engine.close()
+    for stream, text in ((first, "part "), (second, "")):
+        assert read(stream, 2) == []
+        assert (stream.record().errors[0], stream.record().texts[0]) == ("cancelled", text)
+    with pytest.raises(_engine.EngineFault, match=r"^the engine is closed$"):
+        engine.stream("m", CHAT, BODY)
+
+
+def test_a_stream_can_be_cancelled_wherever_it_waits(serve, drive):
+    def answer(number, body):
+        return said("fine") if number == 0 else refused(429, "wait", retry_after="20")
+
+    server = serve(answer)
+    driver = drive(server.url)
+    driver.ask({0: "p"})
+    again = driver.engine.stream("m", CHAT, BODY, salt=1)
+    while len(server.bodies) < 2:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    # One waits for another try, the other behind the pause that the server asked for.
+    behind = driver.engine.stream("m", CHAT, BODY, salt=2)
+    time.sleep(0.1)
+    for stream in (again, behind):
+        stream.cancel()
+        assert read(stream, 2) == []
+        assert stream.record().errors[0] == "cancelled"
+    assert len(server.bodies) == 2
+
+
+def test_a_stream_that_is_never_asked_for_by_name_is_named_once(rehearse, drive):
+    server = rehearse(latency_ms=20)
+    engine = drive(f"http://127.0.0.1:{server.port}/v1").engine
+    streams = [engine.stream("m", CHAT, BODY, salt=n + 1) for n in range(5)]
+    for stream in streams:
+        read(stream)
+    assert engine.ready() == [stream.id for stream in streams]
+    del streams[1:], stream
+    read(streams[0])
+    assert engine.ready() == []

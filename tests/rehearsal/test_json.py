@@ -247,3 +247,42 @@ def test_a_schema_that_nothing_follows_is_refused(server: Rehearsal) -> None:
         "param": "response_format",
         "code": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        (
+            {"type": "string", "format": "email", "maxLength": 8},
+            "the rehearsal model writes no text of that format and length",
+        ),
+        (
+            {"type": "number", "minimum": 1e30},
+            "minimum is 1e+30, and the rehearsal model writes no number beyond 1e18",
+        ),
+        (
+            {"type": "string", "pattern": "^((a{1000}){1000}){1000}$"},
+            'the pattern "^((a{1000}){1000}){1000}$" matches no text below 1000000000 characters, '
+            "and the rehearsal model writes at most 65536",
+        ),
+    ],
+)
+def test_what_the_model_cannot_write_is_refused(
+    server: Rehearsal, schema: Json, words: str
+) -> None:
+    answer = ask(server, chat("x", response_format=by_schema(schema)))
+    assert answer.status == 400
+    assert answer.body["error"]["message"] == f"Invalid schema for response_format: {words}."
+
+
+def test_lengths_of_a_format_are_kept(server: Rehearsal) -> None:
+    schema = {"type": "string", "format": "email", "maxLength": 22}
+    for n in range(20):
+        text = json.loads(say(server, f"Write {n}.", response_format=by_schema(schema)))
+        assert len(text) <= 22
+        assert "@" in text
+
+
+def test_a_pattern_of_nothing_many_times_is_nothing(server: Rehearsal) -> None:
+    schema = {"type": "string", "pattern": "^((((){1000}){1000}){1000}){1000}$"}
+    assert json.loads(say(server, "x", response_format=by_schema(schema))) == ""

@@ -9,6 +9,7 @@ from wordmill._engine import Rehearsal
 from wordmill.database import open_database
 from wordmill.errors import Forbidden, InvalidInput, RecipeError, RunError, UnknownName
 from wordmill.models import Catalog
+from wordmill.recipes.recipe import BUILT_IN
 from wordmill.runs.desk import Desk, Wish
 from wordmill.settings import load
 
@@ -85,8 +86,17 @@ def test_nobody_reaches_into_this_machine(desk: Made, tmp_path: Path) -> None:
         desk().begin(Wish(recipe=calls))
     with pytest.raises(Forbidden, match=r"^columns\.a: it reads a file of this server"):
         desk().begin(Wish(recipe=reads))
+    outside = reads.replace(f"{tmp_path}/rows.csv", "builtin:../settings/__init__.py")
+    with pytest.raises(RecipeError, match="leaves the files that ship with Wordmill"):
+        desk().begin(Wish(recipe=outside, model="rehearsal"))
     assert desk(trusted=True).read(Wish(recipe=reads)).name == "x"
     assert desk().registry.all() == []
+
+
+def test_a_changed_copy_of_a_built_in_recipe_reads_the_files_that_ship(desk: Made) -> None:
+    text = (BUILT_IN / "rlhi" / "recipe.yaml").read_text().replace("name: rlhi", "name: mine")
+    run = desk().begin(Wish(recipe=text, rows=1, model="rehearsal"))
+    assert desk().work(run.id, never).state == "finished"
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,12 @@ Piece: TypeAlias = str | float | dict[str, Any]
 
 @dataclass
 class Talking:
-    """say: what is answered to a request.  asked: the bodies so far.  hung_up: how many requests
-    ended because nobody listened any more.
+    """say: what is answered to a request.  refuse: the status and the words of a refusal, or None.
+    asked: the bodies so far.  hung_up: how many requests ended because nobody listened any more.
     """
 
     say: Callable[[Body], Iterable[Piece]]
+    refuse: Callable[[Body], tuple[int, str] | None] = lambda _: None
     url: str = ""
     asked: list[Body] = field(default_factory=list)
     hung_up: int = 0
@@ -43,6 +44,8 @@ def talking(say: Callable[[Body], Iterable[Piece]] | str = "Hello.") -> Iterator
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             talk.asked.append(body)
+            if refusal := talk.refuse(body):
+                return self._refuse(*refusal)
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Transfer-Encoding", "chunked")
@@ -65,6 +68,14 @@ def talking(say: Callable[[Body], Iterable[Piece]] | str = "Hello.") -> Iterator
             except OSError:
                 talk.hung_up += 1
                 self.close_connection = True
+
+        def _refuse(self, status: int, words: str) -> None:
+            told = json.dumps({"error": {"message": words, "type": "invalid_request_error"}})
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(told.encode())))
+            self.end_headers()
+            self.wfile.write(told.encode())
 
         def _send(self, chunk: Body) -> None:
             self._write(b"data: " + json.dumps({"model": "mock-1", **chunk}).encode() + b"\n\n")

@@ -1,4 +1,4 @@
-"""`wordmill chat` in a terminal and `wordmill ask` in a pipe, with a model that says what we want."""
+"""`wordmill chat` in a terminal, `wordmill ask` in a pipe, and a model that says what we want."""
 
 import os
 import subprocess

@@ -236,6 +236,8 @@ class Terminal:
         """Wait until something holds of the text on the screen."""
         end = time.monotonic() + seconds
         while not holds(self.text):
+            if not self._reader.is_alive() and not holds(self.text):
+                raise AssertionError(f"{what} did not come, and it ended. There is:\n{self.text}")
             if time.monotonic() > end:
                 raise AssertionError(f"{what} did not come. There is:\n{self.text}")
             time.sleep(0.01)

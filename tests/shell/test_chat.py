@@ -1,9 +1,6 @@
 """A sitting at a terminal, as a person has it."""
 
-import os
 import stat
-import subprocess
-import sys
 import time
 
 import pytest
@@ -86,7 +83,8 @@ def test_ctrl_c_on_the_line_empties_it_and_twice_leaves(sit, model):
     terminal.wait("Ctrl-C again leaves", count=2)
     terminal.type(CTRL_C)
     assert terminal.ended() == 0
-    assert len(model.questions) >= 1 and "not this" not in model.questions
+    assert len(model.questions) >= 1
+    assert "not this" not in model.questions
 
 
 def test_what_is_pasted_arrives_whole(sit, model):
@@ -196,7 +194,8 @@ def test_commands_models_and_files_are_completed(sit, tmp_path, model):
     terminal.wait("1 file attached")
     terminal.type("What must I do?" + ENTER)
     terminal.wait("tokens in")
-    assert "Buy milk." in model.questions[0] and "What must I do?" in model.questions[0]
+    assert "Buy milk." in model.questions[0]
+    assert "What must I do?" in model.questions[0]
 
 
 def test_a_command_that_is_wrong_comes_back_to_be_mended(sit, model):
@@ -209,7 +208,7 @@ def test_a_command_that_is_wrong_comes_back_to_be_mended(sit, model):
     terminal.type("/attach nothing.txt" + ENTER)
     terminal.wait("error: nothing.txt does not exist.")
     terminal.type(" /models" + ENTER)
-    terminal.wait("You said: /models")
+    terminal.wait("You said:  /models")
 
 
 def test_plain_language_is_proposed_and_runs_after_a_yes(sit, model):
@@ -327,7 +326,8 @@ def test_what_a_model_says_does_nothing_to_the_terminal(sit, model):
     assert terminal.screen.titles == []
     assert "Talking with mock" in terminal.text, "the window was emptied"
     assert "https://evil.example/?q=1" in terminal.text
-    assert "\x9b" not in terminal.raw and "\x1b]" not in terminal.raw
+    assert "\x9b" not in terminal.raw
+    assert "\x1b]" not in terminal.raw
 
 
 def test_a_long_answer_scrolls_and_nothing_is_lost_or_doubled(sit, model):
@@ -361,8 +361,10 @@ def test_answers_can_go_into_a_file(sit, model, tmp_path):
         terminal.type(CTRL_D)
         assert terminal.ended() == 0
     text = (tmp_path / "out.txt").read_text()
-    assert text.endswith("**bold**\n") and "\x1b" not in text
-    assert "**bold**" not in terminal.text and "> hi" in terminal.text
+    assert text.endswith("**bold**\n")
+    assert "\x1b" not in text
+    assert "**bold**" not in terminal.text
+    assert "> hi" in terminal.text
 
 
 @pytest.mark.parametrize(

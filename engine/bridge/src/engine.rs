@@ -4,13 +4,14 @@ use pyo3::create_exception;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFloat, PyInt, PyList, PyString};
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use wordmill_core::config::{Ceilings, Config};
 use wordmill_core::json;
 use wordmill_core::record::Outcome;
 use wordmill_core::stream::{Next, Stream as CoreStream};
-use wordmill_core::Engine as Core;
+use wordmill_core::{panic_words, Engine as Core};
 
 create_exception!(wordmill._engine, EngineFault, PyRuntimeError, "A panic or an input/output fault inside the engine, in words.");
 
@@ -18,8 +19,17 @@ fn fault(words: String) -> PyErr {
     EngineFault::new_err(words)
 }
 
+/// Longer times are as good as for ever, and later than a clock can count.
+const YEAR: f64 = 365.0 * 86_400.0;
+
 fn seconds(value: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(value).map_err(|_| PyValueError::new_err(format!("{value} is not a time in seconds")))
+    Duration::try_from_secs_f64(value.min(YEAR)).map_err(|_| PyValueError::new_err(format!("{value} is not a time in seconds")))
+}
+
+/// Do what was asked; a panic becomes an exception that can be caught.
+fn door<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(fault(format!("the engine panicked; this is a fault of Wordmill: {}", panic_words(&*panic)))))
 }
 
 /// See `_engine.pyi`.
@@ -131,12 +141,12 @@ impl Engine {
     #[new]
     fn new(py: Python<'_>, config: &str) -> PyResult<Self> {
         let config = Config::parse(config).map_err(PyValueError::new_err)?;
-        let core = py.detach(|| Core::start(config)).map_err(fault)?;
+        let core = door(|| py.detach(|| Core::start(config)).map_err(fault))?;
         Ok(Engine { core: Arc::new(core) })
     }
 
     fn shape(&self, lane: &str, path: &str, body: &str) -> PyResult<usize> {
-        self.core.shape(lane, path, body).map_err(PyValueError::new_err)
+        door(|| self.core.shape(lane, path, body).map_err(PyValueError::new_err))
     }
 
     fn submit(
@@ -159,7 +169,7 @@ impl Engine {
         }
         let timeout = seconds(timeout)?;
         let texts = self::texts(&texts);
-        py.detach(|| self.core.submit(shape, &ids, &texts, &salts, timeout)).map_err(fault)
+        door(|| py.detach(|| self.core.submit(shape, &ids, &texts, &salts, timeout)).map_err(fault))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -175,11 +185,11 @@ impl Engine {
     ) -> PyResult<usize> {
         let timeout = seconds(timeout)?;
         let bodies: Vec<&[u8]> = bodies.iter().map(|body| body.as_bytes()).collect();
-        py.detach(|| self.core.submit_bodies(lane, path, &ids, &bodies, &salts, timeout)).map_err(fault)
+        door(|| py.detach(|| self.core.submit_bodies(lane, path, &ids, &bodies, &salts, timeout)).map_err(fault))
     }
 
     fn submit_jsonl(&self, py: Python<'_>, lane: &str, path: &str, file: &str) -> PyResult<()> {
-        py.detach(|| self.core.submit_jsonl(lane, path, file)).map_err(fault)
+        door(|| py.detach(|| self.core.submit_jsonl(lane, path, file)).map_err(fault))
     }
 
     fn finish(&self) {
@@ -189,10 +199,12 @@ impl Engine {
     #[pyo3(signature = (limit, timeout, linger = 0.0))]
     fn poll(&self, py: Python<'_>, limit: usize, timeout: f64, linger: f64) -> PyResult<Batch> {
         let (timeout, linger) = (seconds(timeout)?, seconds(linger)?);
-        let outcomes = py.detach(|| self.core.poll(limit, timeout, linger)).map_err(fault)?;
-        let batch = Batch::new(py, &self.core, &outcomes)?;
-        py.detach(|| drop(outcomes));
-        Ok(batch)
+        door(|| {
+            let outcomes = py.detach(|| self.core.poll(limit, timeout, linger)).map_err(fault)?;
+            let batch = Batch::new(py, &self.core, &outcomes)?;
+            py.detach(|| drop(outcomes));
+            Ok(batch)
+        })
     }
 
     #[getter]
@@ -201,21 +213,21 @@ impl Engine {
     }
 
     fn fileno(&self) -> PyResult<i32> {
-        self.core.descriptor().map_err(fault)
+        door(|| self.core.descriptor().map_err(fault))
     }
 
     #[pyo3(signature = (lane, path, body, salt = 0, whole = false))]
     fn stream(&self, lane: &str, path: &str, body: &[u8], salt: u64, whole: bool) -> PyResult<Stream> {
-        let stream = self.core.stream(lane, path, body, salt, whole).map_err(fault)?;
+        let stream = door(|| self.core.stream(lane, path, body, salt, whole).map_err(fault))?;
         Ok(Stream { core: self.core.clone(), stream, record: Mutex::new(None) })
     }
 
     fn ready(&self) -> PyResult<Vec<u64>> {
-        self.core.ready().map_err(fault)
+        door(|| self.core.ready().map_err(fault))
     }
 
     fn stream_fileno(&self) -> PyResult<i32> {
-        self.core.stream_descriptor().map_err(fault)
+        door(|| self.core.stream_descriptor().map_err(fault))
     }
 
     fn keep_rows(&self, rows: Vec<i64>, values: Vec<Bound<'_, PyBytes>>) -> PyResult<()> {
@@ -223,39 +235,47 @@ impl Engine {
             return Err(PyValueError::new_err(format!("{} rows and {} values came", rows.len(), values.len())));
         }
         let rows = rows.into_iter().zip(&values).map(|(row, value)| (row, value.as_bytes().to_vec())).collect();
-        self.core.keep_rows(rows).map_err(fault)
+        door(|| self.core.keep_rows(rows).map_err(fault))
     }
 
     fn sync_rows(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.core.sync_rows()).map_err(fault)
+        door(|| py.detach(|| self.core.sync_rows()).map_err(fault))
     }
 
     fn rows<'py>(&self, py: Python<'py>, low: i64, high: i64) -> PyResult<Vec<(i64, Bound<'py, PyBytes>)>> {
-        let rows = py.detach(|| self.core.rows(low, high)).map_err(fault)?;
+        let rows = door(|| py.detach(|| self.core.rows(low, high)).map_err(fault))?;
         Ok(rows.into_iter().map(|(row, value)| (row, PyBytes::new(py, &value))).collect())
     }
 
     fn row_numbers(&self, py: Python<'_>) -> PyResult<Vec<i64>> {
-        py.detach(|| self.core.row_numbers()).map_err(fault)
+        door(|| py.detach(|| self.core.row_numbers()).map_err(fault))
     }
 
-    fn metrics(&self) -> String {
-        self.core.metrics().to_string()
+    fn metrics(&self) -> PyResult<String> {
+        door(|| Ok(self.core.metrics().to_string()))
     }
 
     fn cancel(&self, grace: f64) -> PyResult<()> {
-        self.core.cancel(seconds(grace)?);
-        Ok(())
+        let grace = seconds(grace)?;
+        door(|| {
+            self.core.cancel(grace);
+            Ok(())
+        })
     }
 
     fn raise_budget(&self, budget: &str) -> PyResult<()> {
         let ceilings: Ceilings = serde_json::from_str(budget).map_err(|error| PyValueError::new_err(error.to_string()))?;
-        self.core.raise_budget(ceilings);
-        Ok(())
+        door(|| {
+            self.core.raise_budget(ceilings);
+            Ok(())
+        })
     }
 
-    fn close(&self, py: Python<'_>) {
-        py.detach(|| self.core.close());
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        door(|| {
+            py.detach(|| self.core.close());
+            Ok(())
+        })
     }
 }
 
@@ -276,7 +296,7 @@ impl Stream {
 
     fn next(&self, py: Python<'_>, timeout: f64) -> PyResult<Option<String>> {
         let timeout = seconds(timeout)?;
-        match py.detach(|| self.stream.next(timeout)) {
+        match door(|| Ok(py.detach(|| self.stream.next(timeout))))? {
             Next::Text(text) => Ok(Some(text)),
             Next::End => Ok(None),
             Next::Later => self.core.fault().map_or_else(|| Ok(Some(String::new())), |words| Err(fault(words))),
@@ -291,7 +311,8 @@ impl Stream {
         let mut record = self.record.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if record.is_none() {
             if let Some(outcome) = self.stream.take_outcome() {
-                *record = Some(Py::new(py, Batch::new(py, &self.core, std::slice::from_ref(&outcome))?)?);
+                let batch = door(|| Batch::new(py, &self.core, std::slice::from_ref(&outcome)))?;
+                *record = Some(Py::new(py, batch)?);
             }
         }
         Ok(record.as_ref().map(|batch| batch.clone_ref(py)))
@@ -305,21 +326,21 @@ impl Stream {
 /// See `_engine.pyi`.
 #[pyfunction]
 pub fn digest(text: &str) -> PyResult<String> {
-    let form = json::canonical(text.as_bytes()).map_err(PyValueError::new_err)?;
+    let form = door(|| json::canonical(text.as_bytes()).map_err(PyValueError::new_err))?;
     Ok(json::hex(&json::digest(&form)))
 }
 
 /// See `_engine.pyi`.
 #[pyfunction]
 pub fn canonical(text: &str) -> PyResult<String> {
-    let form = json::canonical(text.as_bytes()).map_err(PyValueError::new_err)?;
+    let form = door(|| json::canonical(text.as_bytes()).map_err(PyValueError::new_err))?;
     String::from_utf8(form).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 /// See `_engine.pyi`.
 #[pyfunction]
 pub fn cache_stats(py: Python<'_>, cache: &str) -> PyResult<String> {
-    let size = py.detach(|| wordmill_core::cache::stats(cache)).map_err(fault)?;
+    let size = door(|| py.detach(|| wordmill_core::cache::stats(cache)).map_err(fault))?;
     serde_json::to_string(&size).map_err(|error| fault(error.to_string()))
 }
 
@@ -333,6 +354,6 @@ pub fn cache_prune(
     keep: Vec<String>,
 ) -> PyResult<String> {
     let age = older_than_seconds.map(seconds).transpose()?;
-    let removed = py.detach(|| wordmill_core::cache::prune(cache, age, larger_than_bytes, &keep)).map_err(fault)?;
+    let removed = door(|| py.detach(|| wordmill_core::cache::prune(cache, age, larger_than_bytes, &keep)).map_err(fault))?;
     serde_json::to_string(&removed).map_err(|error| fault(error.to_string()))
 }

@@ -4,104 +4,75 @@
 //! its lane's inbox, its queue, out (a task that waits for the server), among the retries, or
 //! behind an equal request that is out already.
 
-use crate::attempt::{self, Attempt};
+use crate::attempt;
 use crate::budget::{Budget, Verdict};
-use crate::config::{seconds, Config, LaneConfig};
-use crate::http::{Endpoint, Hints};
-use crate::json::{Key, KeyMap};
-use crate::limits::{Admission, Ended, Governor};
-use crate::record::{flag, Api, Failure, Job, Kind, Outcome, Reply, Route, Spent};
-use crate::retry::{backoff, Jitter};
-use crate::shape;
-use crate::shared::{lock, Shared};
+use crate::config::Config;
+use crate::ending::cost;
+use crate::json::KeyMap;
+use crate::lane::Lane;
+use crate::limits::Admission;
+use crate::record::{Api, Failure, Job, Kind, Route, Spent};
+use crate::retry::Jitter;
+use crate::shared::{lock, panic_words, Shared};
+use crate::stream::Feed;
 use crate::watch::Watch;
 use crate::writer::Order;
-use bytes::Bytes;
 use crossbeam_channel::Sender;
-use hyper::Uri;
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::future::{poll_fn, Future};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// 429s that one request may meet before it fails.
-const THROTTLED: u32 = 60;
 /// Jobs taken from an inbox at once.
 const TAKE: usize = 256;
+/// What is cut when the engine is closed may say so within this time.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Keys of recent answers that are remembered, in two generations of this size.
-const RECENT: usize = 32_768;
+pub const RECENT: usize = 32_768;
 
-struct Lane {
-    config: LaneConfig,
-    endpoint: Rc<Endpoint>,
-    governor: Governor,
-    queue: VecDeque<Box<Job>>,
-    retries: BinaryHeap<Reverse<Retry>>,
-    fallback: Option<usize>,
-    /// Addresses of the few paths that are used.
-    targets: Vec<(String, Rc<Uri>)>,
-    waiting_since: Option<Instant>,
+/// A request that asks the same as one that is out.
+pub struct Follower {
+    pub id: u64,
+    pub api: Api,
+    pub sent: usize,
 }
 
-impl Lane {
-    /// The address of a path below the base URL.
-    fn target(&mut self, path: &str) -> Result<Rc<Uri>, String> {
-        if let Some((_, target)) = self.targets.iter().find(|(known, _)| known == path) {
-            return Ok(target.clone());
-        }
-        let target = Rc::new(self.endpoint.target(path)?);
-        self.targets.push((path.into(), target.clone()));
-        Ok(target)
-    }
+/// What an attempt was when it was sent.
+pub struct Sent {
+    pub lane: usize,
+    pub started: Instant,
+    /// What is reserved for it.
+    pub most: Spent,
+    /// Tokens that it probably takes.
+    pub estimated: u64,
 }
 
-struct Retry {
-    due: Instant,
-    order: u64,
-    job: Box<Job>,
-}
-
-impl PartialEq for Retry {
-    fn eq(&self, other: &Self) -> bool {
-        (self.due, self.order) == (other.due, other.order)
-    }
-}
-impl Eq for Retry {}
-impl PartialOrd for Retry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Retry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.due, self.order).cmp(&(other.due, other.order))
-    }
-}
-
-/// Requests that ask the same as one that is out.
-type Followers = Vec<Box<Job>>;
-
-struct State {
-    lanes: Vec<Lane>,
-    budget: Budget,
-    in_flight: KeyMap<Followers>,
-    recent: [KeyMap<u64>; 2],
-    jitter: Jitter,
-    retries_made: u64,
+pub struct State {
+    pub lanes: Vec<Lane>,
+    pub budget: Budget,
+    pub in_flight: KeyMap<Vec<Follower>>,
+    pub recent: [KeyMap<u64>; 2],
+    pub jitter: Jitter,
+    pub retries_made: u64,
     /// Requests that are out.
-    out: usize,
+    pub out: usize,
 }
 
 pub struct Dispatcher {
-    shared: Arc<Shared>,
-    writer: Sender<Order>,
-    state: RefCell<State>,
-    remembers: bool,
+    pub shared: Arc<Shared>,
+    pub writer: Sender<Order>,
+    pub state: RefCell<State>,
+    pub remembers: bool,
     most_in_doubt: usize,
-    draining: Cell<bool>,
+    pub draining: Cell<bool>,
+    /// The engine is being closed: nothing more is taken.
+    closing: Cell<bool>,
     watch: Rc<Watch>,
     next_wake: Cell<Option<Instant>>,
     /// `run` looks at every lane just now.
@@ -113,16 +84,7 @@ impl Dispatcher {
         let now = Instant::now();
         let mut lanes = Vec::with_capacity(config.lanes.len());
         for lane in &config.lanes {
-            lanes.push(Lane {
-                endpoint: Rc::new(Endpoint::new(lane).map_err(|words| format!("model {:?}: {words}", lane.name))?),
-                governor: Governor::new(lane, now),
-                queue: VecDeque::new(),
-                retries: BinaryHeap::new(),
-                fallback: lane.fallback.as_ref().and_then(|name| config.position(name)),
-                targets: Vec::new(),
-                waiting_since: None,
-                config: lane.clone(),
-            });
+            lanes.push(Lane::new(lane, lane.fallback.as_ref().and_then(|name| config.position(name)), now)?);
         }
         let widest = config.lanes.iter().map(|lane| lane.concurrency.unwrap_or(lane.max_concurrency)).sum::<usize>();
         {
@@ -147,6 +109,7 @@ impl Dispatcher {
             watch: Watch::new(shared.clone()),
             shared,
             draining: Cell::new(false),
+            closing: Cell::new(false),
             next_wake: Cell::new(None),
             looking: Cell::new(false),
         })
@@ -158,14 +121,22 @@ impl Dispatcher {
             self.next_wake.set(None);
             self.looking.set(true);
             if self.obey() || self.shared.failed() {
-                self.watch.cut();
-                return;
+                return self.end().await;
+            }
+            if self.shared.streams.some_cancelled() {
+                self.end_streams(Feed::cancelled, "cancelled before it was sent");
             }
             let lanes = self.state.borrow().lanes.len();
             for lane in 0..lanes {
                 self.pump(lane);
             }
-            self.watch.sweep(Instant::now());
+            let now = Instant::now();
+            self.watch.sweep(now);
+            for lane in &self.state.borrow().lanes {
+                if let Some(at) = lane.endpoint.tidy(now) {
+                    self.alarm(at);
+                }
+            }
             if let Some(next) = self.watch.next() {
                 self.alarm(next);
             }
@@ -179,6 +150,30 @@ impl Dispatcher {
                     }
                 }
                 None => self.shared.wake.notified().await,
+            }
+        }
+    }
+
+    /// Cut what is out, and wait a moment for its last words: the streams among it have readers.
+    async fn end(&self) {
+        self.draining.set(true);
+        self.closing.set(true);
+        self.watch.cut();
+        self.end_streams(|_| true, "the engine was closed before this was sent");
+        let until = Instant::now() + LAST_WORDS;
+        while self.state.borrow().out > 0 && Instant::now() < until && !self.shared.failed() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// End the streams that wait, wherever they stand.
+    fn end_streams(&self, which: impl Fn(&Feed) -> bool, words: &str) {
+        let state = &mut *self.state.borrow_mut();
+        for lane in 0..state.lanes.len() {
+            let mut found = state.lanes[lane].streams(&which);
+            found.extend(self.shared.inboxes[lane].streams(&which));
+            for job in found {
+                self.close_unsent(state, job, Failure::new(Kind::Cancelled, words));
             }
         }
     }
@@ -202,7 +197,7 @@ impl Dispatcher {
     }
 
     /// Look again at that moment. A task that ended may need it before the moment that `run` waits for.
-    fn alarm(&self, at: Instant) {
+    pub fn alarm(&self, at: Instant) {
         if self.next_wake.get().is_none_or(|old| at < old) {
             self.next_wake.set(Some(at));
             if !self.looking.get() {
@@ -213,26 +208,30 @@ impl Dispatcher {
 
     /// Send whatever a lane may send now.
     fn pump(self: &Rc<Self>, index: usize) {
-        loop {
+        while !self.closing.get() {
             let now = Instant::now();
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
             let lane = &mut state.lanes[index];
             while lane.retries.peek().is_some_and(|retry| retry.0.due <= now || self.draining.get()) {
                 if let Some(Reverse(retry)) = lane.retries.pop() {
-                    lane.queue.push_front(retry.job);
+                    lane.first(retry.job);
                 }
             }
+            for job in lane.expired(now) {
+                self.expire(state, job);
+            }
+            let lane = &mut state.lanes[index];
             if lane.queue.is_empty() {
                 self.shared.inboxes[index].take(TAKE, &mut lane.queue);
             }
-            let Some(job) = lane.queue.pop_front() else {
+            // What is new waits until the caller has taken what is done.
+            let waits = |job: &Job| !job.under_way() && self.shared.crowded();
+            if lane.queue.front().is_none_or(|job| waits(job)) {
                 lane.waiting_since = None;
-                if let Some(retry) = lane.retries.peek() {
-                    self.alarm(retry.0.due);
-                }
-                return;
-            };
+                return self.look_again(lane);
+            }
+            let Some(job) = lane.queue.pop_front() else { return };
             if self.draining.get() {
                 self.close_unsent(state, *job, Failure::new(Kind::Cancelled, "the run was cancelled before this was asked"));
                 continue;
@@ -246,15 +245,19 @@ impl Dispatcher {
                 Step::Send(most, estimated) => self.send(state, index, job, most, estimated, now),
                 Step::Wait => {
                     let lane = &mut state.lanes[index];
-                    lane.queue.push_front(job);
-                    if let Some(retry) = lane.retries.peek() {
-                        self.alarm(retry.0.due);
-                    }
-                    return;
+                    lane.first(job);
+                    return self.look_again(lane);
                 }
                 Step::Fail(failure) => self.close_unsent(state, *job, failure),
                 Step::Divert(to) => self.divert(state, job, to),
             }
+        }
+    }
+
+    /// Wake for what waits in this lane.
+    fn look_again(&self, lane: &Lane) {
+        if let Some(at) = lane.retries.peek().map(|retry| retry.0.due).into_iter().chain(lane.expiry).min() {
+            self.alarm(at);
         }
     }
 
@@ -264,17 +267,19 @@ impl Dispatcher {
             return Some(job);
         }
         if let Some(followers) = state.in_flight.get_mut(&job.key) {
-            followers.push(job);
+            self.shared.found.fetch_add(1, Ordering::AcqRel);
+            followers.push(Follower { id: job.id, api: job.route.api, sent: job.body.len() });
             return None;
         }
         if let Some(source) = state.recent.iter().find_map(|generation| generation.get(&job.key)).copied() {
             let (api, sent) = (job.route.api, job.body.len());
             let outcome = job.fail(Failure::new(Kind::Cancelled, "the equal request's answer is gone"));
+            self.shared.found.fetch_add(1, Ordering::AcqRel);
             self.tell(Order::Copy { source, outcome: Box::new(outcome), api, sent });
             return None;
         }
         job.leads = true;
-        state.in_flight.insert(job.key, Followers::new());
+        state.in_flight.insert(job.key, Vec::new());
         Some(job)
     }
 
@@ -337,7 +342,7 @@ impl Dispatcher {
         lane.governor.sent(now, estimated);
         state.out += 1;
         self.shared.in_doubt.fetch_add(1, Ordering::AcqRel);
-        job.began.get_or_insert(now);
+        let limit = lane.deadline(*job.began.get_or_insert(now));
         {
             let mut metrics = lock(&self.shared.metrics);
             metrics.sent += 1;
@@ -346,201 +351,27 @@ impl Dispatcher {
             if let Some(since) = lane.waiting_since.take() {
                 shown.waited += now.saturating_duration_since(since).as_secs_f64();
             }
-            show(shown, lane);
+            crate::ending::show(shown, lane);
         }
-        let (this, endpoint, out) = (self.clone(), lane.endpoint.clone(), self.watch.enter());
+        let (this, endpoint, out) = (self.clone(), lane.endpoint.clone(), self.watch.enter(limit));
+        let sent = Sent { lane: index, started: now, most, estimated };
         tokio::task::spawn_local(async move {
-            let guard = PanicGuard(this.shared.clone());
-            let (mut attempt, hints) = match &job.stream {
-                None => attempt::whole(&endpoint, &job, &target, &out).await,
-                Some(feed) if feed.whole() => Box::pin(attempt::at_once(&endpoint, &job, &target, &out, feed)).await,
-                Some(feed) => Box::pin(attempt::streamed(&endpoint, &job, &target, &out, feed)).await,
-            };
-            drop(out);
-            if let Err(failure) = &mut attempt.result {
-                failure.detail = this.scrub(index, std::mem::take(&mut failure.detail));
-            }
-            this.ended(index, job, attempt, hints, Times { now: Instant::now(), started: now }, most, estimated);
-            this.pump(index);
-            drop(guard);
+            let shared = this.shared.clone();
+            let mut work = pin!(async {
+                let (attempt, hints) = attempt::one(&endpoint, &job, &target, &out).await;
+                drop(out);
+                this.ended(&sent, job, attempt, hints);
+                this.pump(index);
+            });
+            poll_fn(|context| {
+                // A task that panics takes its request with it: then the engine must not go on as if nothing was.
+                catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))).unwrap_or_else(|panic| {
+                    shared.fail(format!("a task of the engine panicked; this is a fault of Wordmill: {}", panic_words(&*panic)));
+                    Poll::Ready(())
+                })
+            })
+            .await;
         });
-    }
-
-    /// No secret ever enters a record.
-    fn scrub(&self, index: usize, detail: String) -> String {
-        let state = self.state.borrow();
-        match state.lanes[index].config.key.as_deref().filter(|key| key.len() >= 4) {
-            Some(key) => detail.replace(key, "[key]"),
-            None => detail,
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn ended(&self, index: usize, mut job: Box<Job>, attempt: Attempt, hints: Hints, times: Times, most: Spent, estimated: u64) {
-        let Times { now, started } = times;
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        state.out -= 1;
-        let lane = &mut state.lanes[index];
-        let real = match &attempt.result {
-            Ok(reply) => cost(&lane.config, 1, reply.input_tokens, reply.output_tokens),
-            // Nobody knows: count what it can have cost at most.
-            Err(failure) if failure.kind.may_cost() => most,
-            Err(_) => Spent { requests: 1, ..Spent::default() },
-        };
-        state.budget.settle(&most, &real);
-        if state.budget.limited() {
-            // Another lane may wait for what was reserved.
-            self.shared.wake.notify_one();
-        }
-        job.spent.add(&real);
-        let failure = attempt.result.as_ref().err();
-        if failure.is_some_and(|failure| failure.kind == Kind::Cancelled) {
-            lane.governor.withdrawn();
-        } else {
-            let detail = failure.map_or("", |failure| failure.detail.as_str());
-            lane.governor.ended(
-                now,
-                &Ended {
-                    started,
-                    failure: failure.map(|failure| failure.kind),
-                    estimated,
-                    tokens: real.tokens(),
-                    output_tokens: real.output_tokens,
-                },
-                detail,
-            );
-        }
-        if let Some(wait) = hints.exhausted.or(hints.retry_after.filter(|_| failure.is_some_and(|failure| failure.kind.pushes_back()))) {
-            lane.governor.pause(now, wait);
-        }
-        let throttled = failure.is_some_and(|failure| failure.kind == Kind::Throttled);
-        job.throttled += u32::from(throttled);
-        job.attempts += u32::from(!throttled);
-        {
-            let mut metrics = lock(&self.shared.metrics);
-            let shown = &mut metrics.lanes[index].1;
-            match failure {
-                None => {
-                    shown.done += 1;
-                    shown.latency.add(now.saturating_duration_since(started));
-                    shown.trouble = None;
-                }
-                Some(failure) => shown.trouble = Some(failure.to_string()),
-            }
-            show(shown, lane);
-        }
-        let failure = match attempt.result {
-            Ok(reply) => return self.close(state, *job, Ok(reply), attempt.raw, attempt.partial),
-            Err(failure) => failure,
-        };
-        let retry = self.may_retry(lane, &job, &failure, attempt.shown, now);
-        if !retry {
-            lane.governor.gave_up(failure.kind, &failure.detail);
-            if let Some(words) = lane.governor.stopped() {
-                lock(&self.shared.metrics).lanes[index].1.stopped.get_or_insert(words.to_string());
-            }
-        }
-        let elsewhere = failure.kind.retried() || failure.kind.fatal();
-        let movable = elsewhere && lane.governor.broken() && !attempt.shown && !self.draining.get();
-        let fallback = lane.fallback.filter(|_| movable);
-        if !retry && fallback.is_none() {
-            return self.close(state, *job, Err(failure), Bytes::new(), attempt.partial);
-        }
-        *lock(&self.shared.metrics).retried.entry(failure.kind).or_default() += 1;
-        self.shared.in_doubt.fetch_sub(1, Ordering::AcqRel);
-        let tries = job.attempts + job.throttled;
-        job.last = Some(failure);
-        if let Some(to) = fallback {
-            return self.divert(state, job, to);
-        }
-        let wait = backoff(tries, state.jitter.draw()).max(hints.retry_after.unwrap_or_default());
-        state.retries_made += 1;
-        state.lanes[index].retries.push(Reverse(Retry { due: now + wait, order: state.retries_made, job }));
-    }
-
-    /// Give a job to the lane that its own falls back to.
-    fn divert(&self, state: &mut State, mut job: Box<Job>, to: usize) {
-        let from = job.lane;
-        match shape::with_model(&job.body, &state.lanes[to].config.model) {
-            Ok(body) => job.body = body.into(),
-            // It was read before, so it can be read again; but nothing is lost if not.
-            Err(words) => return self.close_unsent(state, *job, Failure::new(Kind::BadRequest, words)),
-        }
-        job.lane = to;
-        job.flags |= flag::FALLBACK;
-        job.attempts = 0;
-        job.throttled = 0;
-        state.lanes[to].queue.push_back(job);
-        state.lanes[from].waiting_since = None;
-        lock(&self.shared.metrics).lanes[from].1.fallback_used += 1;
-        self.shared.wake.notify_one();
-    }
-
-    fn may_retry(&self, lane: &Lane, job: &Job, failure: &Failure, shown: bool, now: Instant) -> bool {
-        let bounded = if failure.kind == Kind::Throttled { job.throttled < THROTTLED } else { job.attempts < lane.config.attempts };
-        let in_time = job.began.is_none_or(|began| now.saturating_duration_since(began) < seconds(lane.config.deadline_seconds));
-        failure.kind.retried() && bounded && in_time && !shown && !self.draining.get()
-    }
-
-    /// The end of a request that was sent.
-    fn close(&self, state: &mut State, job: Job, result: Result<Reply, Failure>, raw: Bytes, partial: String) {
-        let (api, sent, key, shareable) = (job.route.api, job.body.len(), job.key, job.shareable && job.stream.is_none());
-        let mut outcome = job.end(result, raw);
-        outcome.held = true;
-        outcome.partial = partial;
-        if let Ok(reply) = &outcome.result {
-            outcome.flags |= if reply.estimated { flag::ESTIMATED } else { 0 } | if reply.refusal { flag::REFUSAL } else { 0 };
-        }
-        // What a fallback said is not kept as the model's own answer.
-        let own = outcome.result.is_ok() && outcome.flags & flag::FALLBACK == 0;
-        let followers = if shareable { self.followers(state, &key, outcome.id, own) } else { Vec::new() };
-        let copies: Vec<Outcome> = followers.iter().map(|follower| outcome.copy_for(follower.id, flag::JOINED)).collect();
-        self.tell(Order::Record(Box::new(outcome), api, sent));
-        for copy in copies {
-            self.tell(Order::Record(Box::new(copy), api, sent));
-        }
-    }
-
-    fn followers(&self, state: &mut State, key: &Key, id: u64, good: bool) -> Followers {
-        if good && self.remembers {
-            if state.recent[0].len() >= RECENT {
-                state.recent[1] = std::mem::take(&mut state.recent[0]);
-            }
-            state.recent[0].insert(*key, id);
-        }
-        state.in_flight.remove(key).unwrap_or_default()
-    }
-
-    /// The end of a request that is not out.
-    fn close_unsent(&self, state: &mut State, mut job: Job, mut failure: Failure) {
-        if let Some(last) = job.last.take() {
-            failure.detail = format!("{} (before: {}: {})", failure.detail, last.kind, last.detail);
-        }
-        let (api, sent, key, shareable) = (job.route.api, job.body.len(), job.key, job.shareable && job.stream.is_none());
-        let outcome = job.fail(failure);
-        let followers = if shareable { self.followers(state, &key, outcome.id, false) } else { Vec::new() };
-        for follower in followers {
-            self.tell(Order::Record(Box::new(outcome.copy_for(follower.id, flag::JOINED)), api, sent));
-        }
-        self.tell(Order::Record(Box::new(outcome), api, sent));
-    }
-
-    fn tell(&self, order: Order) {
-        if self.writer.send(order).is_err() {
-            self.shared.fail("the writing thread has ended".into());
-        }
-    }
-}
-
-/// A task that panics takes its request with it: then the engine must not go on as if nothing was.
-struct PanicGuard(Arc<Shared>);
-
-impl Drop for PanicGuard {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.fail("a task of the engine panicked; this is a fault of Wordmill".into());
-        }
     }
 }
 
@@ -550,23 +381,6 @@ enum Step {
     Wait,
     Fail(Failure),
     Divert(usize),
-}
-
-struct Times {
-    now: Instant,
-    started: Instant,
-}
-
-fn cost(lane: &LaneConfig, requests: u64, input: u64, output: u64) -> Spent {
-    let money = (input as f64 * lane.price_input + output as f64 * lane.price_output) / 1e6;
-    Spent { requests, input_tokens: input, output_tokens: output, money }
-}
-
-fn show(shown: &mut crate::metrics::LaneMetrics, lane: &Lane) {
-    shown.in_flight = lane.governor.in_flight();
-    shown.limit = lane.governor.limit();
-    shown.backed_off = lane.governor.backed_off;
-    shown.queued = lane.queue.len() + lane.retries.len();
 }
 
 /// The thread's body: a runtime of its own, made here and not before a fork.

@@ -18,6 +18,7 @@ use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::proxy::matcher::Matcher;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::error::Error;
 use std::future::{poll_fn, Future};
 use std::pin::{pin, Pin};
@@ -60,6 +61,9 @@ async fn drive<T>(driver: &mut Option<Driver>, out: &Out, work: impl Future<Outp
 /// Connections idle longer than this are not trusted: servers close theirs after 5 s and more.
 const IDLE: Duration = Duration::from_secs(4);
 
+/// So long the end of a body may lag behind all that matters of it.
+const LINGER: Duration = Duration::from_millis(50);
+
 /// A model's endpoint.
 pub struct Endpoint {
     base: Uri,
@@ -69,7 +73,10 @@ pub struct Endpoint {
     headers: HeaderMap,
     connector: Connector,
     dial: Uri,
-    idle: RefCell<Vec<(Connection, Instant)>>,
+    /// The one idle for longest first.
+    idle: RefCell<VecDeque<(Connection, Instant)>>,
+    /// What no record may hold, longest first.
+    secrets: Vec<String>,
     connect: Duration,
     first_byte: Duration,
     total: Duration,
@@ -114,6 +121,14 @@ impl Endpoint {
         http.enforce_http(false);
         http.set_connect_timeout(Some(seconds(lane.connect_seconds)));
         let proxy = if on_this_machine(&host) { None } else { Matcher::from_env().intercept(&base) };
+        if let Some(other) = proxy.as_ref().map(|proxy| proxy.uri()).filter(|uri| uri.scheme_str() != Some("http")) {
+            return Err(format!(
+                "the proxy for {:?} is {}://{}, and only http:// proxies can be used: set HTTP_PROXY or HTTPS_PROXY to one, or name the host in NO_PROXY",
+                place(&base),
+                other.scheme_str().unwrap_or("?"),
+                place(other)
+            ));
+        }
         let mut headers = HeaderMap::new();
         let (connector, dial, absolute) = match (secure, &proxy) {
             (false, None) => (Connector::Plain(http), base.clone(), false),
@@ -132,8 +147,7 @@ impl Endpoint {
                 (Connector::Tunnelled(with_tls(tunnel)?), base.clone(), false)
             }
         };
-        let authority = base.authority().map(|a| a.as_str()).unwrap_or(&host);
-        headers.insert(HOST, header("the host", authority)?);
+        headers.insert(HOST, header("the host", place(&base))?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("wordmill/", env!("CARGO_PKG_VERSION"))));
@@ -144,7 +158,8 @@ impl Endpoint {
         }
         for (name, value) in &lane.headers {
             let name: HeaderName = name.parse().map_err(|_| format!("{name:?} is not a header's name"))?;
-            let value = header(&format!("the header {name}"), value)?;
+            let mut value = header(&format!("the header {name}"), value)?;
+            value.set_sensitive(true);
             headers.insert(name, value);
         }
         Ok(Endpoint {
@@ -154,7 +169,8 @@ impl Endpoint {
             headers,
             connector,
             dial,
-            idle: RefCell::new(Vec::new()),
+            idle: RefCell::default(),
+            secrets: secrets(lane),
             connect: seconds(lane.connect_seconds),
             first_byte: seconds(lane.first_byte_seconds),
             total: seconds(lane.total_seconds),
@@ -166,7 +182,7 @@ impl Endpoint {
     pub fn target(&self, path: &str) -> Result<Uri, String> {
         let mut text = String::new();
         if self.absolute {
-            text = format!("http://{}", self.base.authority().map_or("", |a| a.as_str()));
+            text = format!("http://{}", place(&self.base));
         }
         text = format!("{text}{}{path}", self.prefix);
         text.parse().map_err(|e| format!("{path:?} is not a path: {e}"))
@@ -178,6 +194,7 @@ impl Endpoint {
         let wait = self.first_byte.min(self.total);
         out.until(start + wait);
         let ended = |end| match end {
+            End::Late if out.over() => too_long(),
             End::Late => Failure::new(Kind::Timeout, format!("no answer within {} s", wait.as_secs_f64())),
             End::Cut => cut(),
         };
@@ -192,20 +209,25 @@ impl Endpoint {
                 None => (drive(&mut None, out, Box::pin(self.open())).await.map_err(ended)??, true),
             };
             let Connection { sender, driver } = &mut connection;
+            out.set_sent(true);
             match drive(driver, out, sender.try_send_request(request)).await.map_err(ended)? {
                 Ok(response) => {
                     out.until(start + self.total);
+                    let status = response.status().as_u16();
                     return Ok(Head {
-                        status: response.status().as_u16(),
+                        status,
                         json: is_json(&response),
-                        hints: hints(response.headers()),
+                        hints: hints(status, response.headers()),
                         body: response.into_body(),
                         connection,
                     });
                 }
                 Err(mut error) => match error.take_message() {
                     // Closed before anything was sent: nothing happened, so another connection.
-                    Some(unsent) if !fresh => request = unsent,
+                    Some(unsent) if !fresh => {
+                        out.set_sent(false);
+                        request = unsent;
+                    }
                     _ => return Err(Failure::new(Kind::Dropped, words("the connection broke", error.error()))),
                 },
             }
@@ -236,11 +258,7 @@ impl Endpoint {
 
     /// The next piece of the body, None at its end.
     pub async fn chunk(&self, head: &mut Head, out: &Out) -> Result<Option<Bytes>, Failure> {
-        let ended = |end| match end {
-            End::Late => Failure::new(Kind::Timeout, format!("the answer was not whole within {} s", self.total.as_secs_f64())),
-            End::Cut => cut(),
-        };
-        while let Some(frame) = drive(&mut head.connection.driver, out, head.body.frame()).await.map_err(ended)? {
+        while let Some(frame) = drive(&mut head.connection.driver, out, head.body.frame()).await.map_err(|end| self.late(end, out))? {
             let frame = frame.map_err(|error| Failure::new(Kind::Cut, words("the answer ended early", &error)))?;
             if let Ok(data) = frame.into_data() {
                 return Ok(Some(data));
@@ -249,11 +267,54 @@ impl Endpoint {
         Ok(None)
     }
 
+    /// Why a body that has begun is not read to its end.
+    pub fn late(&self, end: End, out: &Out) -> Failure {
+        match end {
+            End::Late if out.over() => too_long(),
+            End::Late => Failure::new(Kind::Timeout, format!("the answer was not whole within {} s", self.total.as_secs_f64())),
+            End::Cut => cut(),
+        }
+    }
+
     /// The body was read to its end: the connection may carry another request.
     pub fn keep(&self, head: Head) {
         if head.connection.driver.is_some() {
-            self.idle.borrow_mut().push((head.connection, Instant::now()));
+            let now = Instant::now();
+            self.idle.borrow_mut().push_back((head.connection, now));
+            self.tidy(now);
         }
+    }
+
+    /// All that matters of the body was read: keep the connection if the rest comes at once.
+    pub async fn leave(&self, mut head: Head, out: &Out) {
+        let end = async { while let Ok(Some(_)) = self.chunk(&mut head, out).await {} };
+        if timeout(LINGER, end).await.is_ok() {
+            self.keep(head);
+        }
+    }
+
+    /// Close connections that were idle for too long; when to look again, if some are left.
+    pub fn tidy(&self, now: Instant) -> Option<Instant> {
+        let idle = &mut *self.idle.borrow_mut();
+        while idle.front().is_some_and(|(_, since)| now.saturating_duration_since(*since) > IDLE) {
+            idle.pop_front();
+        }
+        idle.front().map(|(_, since)| *since + IDLE + Duration::from_millis(1))
+    }
+
+    /// Most bytes that an answer may have.
+    pub fn max_reply(&self) -> usize {
+        self.max_reply
+    }
+
+    /// No secret ever enters a record: to be asked before a text is shortened.
+    pub fn scrub(&self, mut text: String) -> String {
+        for secret in &self.secrets {
+            if text.contains(secret.as_str()) {
+                text = text.replace(secret.as_str(), "[key]");
+            }
+        }
+        text
     }
 
     fn fits(&self, body: Bytes) -> Result<Bytes, Failure> {
@@ -263,7 +324,7 @@ impl Endpoint {
         Ok(body)
     }
 
-    fn too_large(&self) -> Failure {
+    pub fn too_large(&self) -> Failure {
         Failure::new(Kind::TooLarge, format!("the reply is larger than {} bytes (setting max_reply_bytes)", self.max_reply))
     }
 
@@ -271,7 +332,7 @@ impl Endpoint {
     async fn reuse(&self, out: &Out) -> Result<Option<Connection>, End> {
         loop {
             // The last one used first; those below it were idle for longer.
-            let Some((mut connection, since)) = self.idle.borrow_mut().pop() else { return Ok(None) };
+            let Some((mut connection, since)) = self.idle.borrow_mut().pop_back() else { return Ok(None) };
             if since.elapsed() > IDLE {
                 self.idle.borrow_mut().clear();
                 return Ok(None);
@@ -284,15 +345,9 @@ impl Endpoint {
     }
 
     async fn open(&self) -> Result<Connection, Failure> {
-        let refused = |error: &dyn Error| {
-            Failure::new(Kind::Connect, words(&format!("cannot connect to {}", self.dial.authority().map_or("?", |a| a.as_str())), error))
-        };
-        let late = |_| {
-            Failure::new(
-                Kind::Connect,
-                format!("no connection to {} within {} s", self.dial.authority().map_or("?", |a| a.as_str()), self.connect.as_secs_f64()),
-            )
-        };
+        let refused = |error: &dyn Error| Failure::new(Kind::Connect, words(&format!("cannot connect to {}", place(&self.dial)), error));
+        let late =
+            |_| Failure::new(Kind::Connect, format!("no connection to {} within {} s", place(&self.dial), self.connect.as_secs_f64()));
         match &self.connector {
             Connector::Plain(connector) => {
                 let io = timeout(self.connect, connector.clone().call(self.dial.clone())).await.map_err(late)?.map_err(|e| refused(&e))?;
@@ -336,8 +391,9 @@ fn is_json(response: &Response<Incoming>) -> bool {
     response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|kind| kind.contains("application/json"))
 }
 
-fn hints(headers: &HeaderMap) -> Hints {
-    if headers.len() <= 3 {
+fn hints(status: u16, headers: &HeaderMap) -> Hints {
+    // What a plain good answer has: nothing about limits.
+    if status == 200 && headers.len() <= 3 {
         return Hints::default();
     }
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
@@ -353,6 +409,28 @@ fn hints(headers: &HeaderMap) -> Hints {
 /// Why a request has no reply when all that is out was cut.
 fn cut() -> Failure {
     Failure::new(Kind::Cancelled, "the run was cancelled before this was answered")
+}
+
+/// Why a request has no reply when its own time is over.
+fn too_long() -> Failure {
+    Failure::new(Kind::Timeout, "all attempts together took too long (setting deadline_seconds)")
+}
+
+/// Host and port, without the name and the password that an address may hold.
+fn place(uri: &Uri) -> &str {
+    let authority = uri.authority().map_or("?", |authority| authority.as_str());
+    authority.rsplit('@').next().unwrap_or(authority)
+}
+
+/// The key, and what the headers hold: whole, and behind a word such as `Bearer`.
+fn secrets(lane: &LaneConfig) -> Vec<String> {
+    let headers = lane.headers.values().flat_map(|value| [value.as_str(), value.rsplit(' ').next().unwrap_or_default()]);
+    let mut all: Vec<String> = lane.key.as_deref().into_iter().chain(headers).map(str::trim).map(str::to_string).collect();
+    // A shorter text is no secret, and stands in too many others.
+    all.retain(|secret| secret.len() >= 4);
+    all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    all.dedup();
+    all
 }
 
 /// An error with its causes, once each.

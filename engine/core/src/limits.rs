@@ -60,6 +60,8 @@ pub struct Governor {
     answer: f64,
     streak: u32,
     open_until: Option<Instant>,
+    /// When the breaker opened: what was sent before says nothing about the server now.
+    opened_at: Instant,
     cool: Duration,
     never_connected: u32,
     has_fallback: bool,
@@ -81,6 +83,7 @@ impl Governor {
             answer: 0.0,
             streak: 0,
             open_until: None,
+            opened_at: now,
             cool: COOL_FIRST,
             never_connected: 0,
             has_fallback: lane.fallback.is_some(),
@@ -205,10 +208,13 @@ impl Governor {
         if matches!(kind, Kind::ServerError | Kind::Overloaded | Kind::Timeout | Kind::Connect | Kind::Dropped) {
             self.streak += 1;
             if self.open_until.is_some() {
-                self.cool = (self.cool * 2).min(COOL_LONGEST);
-                self.open_until = Some(now + self.cool);
+                if ended.started >= self.opened_at {
+                    self.cool = (self.cool * 2).min(COOL_LONGEST);
+                    self.open_until = Some(now + self.cool);
+                }
             } else if self.streak >= BREAKS && (self.opened || self.has_fallback) {
                 self.open_until = Some(now + self.cool);
+                self.opened_at = now;
             }
         } else if !kind.fatal() {
             // An answer, though not the wished one: the server is there.
@@ -226,6 +232,11 @@ impl Governor {
         if self.never_connected >= OPENING as u32 {
             self.stop(detail.to_string());
         }
+    }
+
+    /// Nothing goes out before this moment, whatever else holds it back.
+    pub fn not_before(&self) -> Option<Instant> {
+        self.paused
     }
 
     /// The server asked for a pause.
@@ -461,6 +472,25 @@ mod tests {
         assert_eq!(governor.admit(later, 1), Admission::AtEnd);
         governor.ended(later, &ended(later, None), "");
         assert!(!governor.broken());
+    }
+
+    #[test]
+    fn what_was_sent_before_the_breaker_opened_keeps_it_open_no_longer() {
+        let now = Instant::now();
+        let mut governor = Governor::new(&lane(r#","concurrency":128"#), now);
+        governor.opened = true;
+        for _ in 0..128 {
+            governor.sent(now, 1);
+        }
+        let later = now + Duration::from_millis(1);
+        for _ in 0..128 {
+            governor.ended(later, &ended(now, Some(Kind::Dropped)), "");
+        }
+        assert_eq!(governor.admit(later, 1), Admission::At(later + COOL_FIRST));
+        let probe = later + COOL_FIRST;
+        governor.sent(probe, 1);
+        governor.ended(probe, &ended(probe, Some(Kind::Dropped)), "");
+        assert_eq!(governor.admit(probe, 1), Admission::At(probe + COOL_FIRST * 2));
     }
 
     /// A server with `allowed` places and a fixed latency that answers 429 at once when full, and a lane

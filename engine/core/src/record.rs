@@ -111,7 +111,7 @@ impl Kind {
     }
 
     /// The server may have worked, and asks money, although no usage came back.
-    pub fn may_cost(self) -> bool {
+    fn may_cost(self) -> bool {
         matches!(self, Kind::Timeout | Kind::Dropped | Kind::Cut | Kind::InvalidJson | Kind::TooLarge | Kind::InvalidText)
     }
 }
@@ -132,17 +132,35 @@ pub mod flag {
     pub const RESUMED: u32 = 32;
 }
 
+/// What a failed attempt cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// It never reached a server.
+    Nothing,
+    /// A request that was refused.
+    Request,
+    /// Tokens of the prompt and of the answer.
+    Tokens(u64, u64),
+    /// Nobody knows: the most that it can have cost.
+    Most,
+}
+
 /// What a failed attempt or request says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     pub kind: Kind,
-    /// The provider's own words, shortened; or ours.
+    /// The provider's own words, or ours.
     pub detail: String,
+    pub cost: Cost,
 }
 
 impl Failure {
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Failure { kind, detail: detail.into() }
+        Failure { kind, detail: detail.into(), cost: if kind.may_cost() { Cost::Most } else { Cost::Request } }
+    }
+
+    pub fn costing(self, cost: Cost) -> Self {
+        Failure { cost, ..self }
     }
 }
 
@@ -178,13 +196,14 @@ pub struct Spent {
 
 impl Spent {
     pub fn add(&mut self, other: &Spent) {
-        self.requests += other.requests;
-        self.input_tokens += other.input_tokens;
-        self.output_tokens += other.output_tokens;
+        self.requests = self.requests.saturating_add(other.requests);
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
         self.money += other.money;
     }
+
     pub fn tokens(&self) -> u64 {
-        self.input_tokens + self.output_tokens
+        self.input_tokens.saturating_add(self.output_tokens)
     }
 }
 
@@ -236,11 +255,18 @@ pub struct Job {
     pub flags: u32,
     pub began: Option<Instant>,
     pub spent: Spent,
+    /// What of it the writer was not told yet.
+    pub owed: Spent,
     pub last: Option<Failure>,
     pub stream: Option<crate::stream::Feed>,
 }
 
 impl Job {
+    /// It holds others back or was sent before: not a new one.
+    pub fn under_way(&self) -> bool {
+        self.leads || self.began.is_some() || self.stream.is_some()
+    }
+
     /// The outcome of a job that got no reply.
     pub fn fail(self, failure: Failure) -> Outcome {
         self.end(Err(failure), Bytes::new())
@@ -257,6 +283,7 @@ impl Job {
             micros: self.began.map_or(0, |began| u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX)),
             flags: self.flags,
             spent: self.spent,
+            owed: self.owed,
             stream: self.stream,
             held: false,
             partial: String::new(),
@@ -278,8 +305,10 @@ pub struct Outcome {
     pub micros: u64,
     pub flags: u32,
     pub spent: Spent,
+    /// What of it is not in the records file yet.
+    pub owed: Spent,
     pub stream: Option<crate::stream::Feed>,
-    /// It stands in the count of requests that are out or not yet durable.
+    /// It stands in the count of requests that are out or not yet durable; all others stand in `found`.
     pub held: bool,
     /// What had come of a streamed answer that failed.
     pub partial: String,
@@ -302,6 +331,7 @@ impl Outcome {
             micros: self.micros,
             flags: (self.flags & (flag::ESTIMATED | flag::REFUSAL | flag::FALLBACK)) | flags,
             spent: Spent::default(),
+            owed: Spent::default(),
             stream: None,
             held: false,
             partial: String::new(),

@@ -1,12 +1,14 @@
 //! What a server's bytes mean: a reply, or a failure with the provider's own words.
 
-use crate::record::{Api, Failure, Kind, Reply};
+use crate::record::{Api, Cost, Failure, Kind, Reply};
 use serde::Deserialize;
 use serde_json::Value;
 use std::borrow::Cow;
 
 /// Longest detail that is kept, in characters.
 const LONGEST_DETAIL: usize = 400;
+/// So much of a body that is no JSON is looked at, in bytes.
+const LOOKED_AT: usize = 64 << 10;
 
 #[derive(Deserialize)]
 struct Completion<'a> {
@@ -42,9 +44,9 @@ struct Usage {
 }
 
 /// More tokens than any model reads: a count beyond is the server's mistake and is clamped.
-const MOST_TOKENS: u64 = 1 << 32;
+pub const MOST_TOKENS: u64 = 1 << 32;
 
-/// Read a body that came with status 200.
+/// Read a body that came with status 200. The details of failures are not shortened: see `shorten`.
 ///
 /// `sent` is the request's length in bytes, for an estimate where the server counts nothing.
 pub fn read(api: Api, body: &[u8], sent: usize) -> Result<Reply, Failure> {
@@ -99,7 +101,7 @@ fn general(api: Api, body: &[u8], sent: usize) -> Result<Reply, Failure> {
     match api {
         Api::Embedding => {
             if value.get("data").and_then(Value::as_array).is_none_or(Vec::is_empty) {
-                return Err(Failure::new(Kind::Empty, "the reply holds no embedding"));
+                return Err(empty("the reply holds no embedding", usage, sent));
             }
             reply.rich = true;
         }
@@ -107,7 +109,7 @@ fn general(api: Api, body: &[u8], sent: usize) -> Result<Reply, Failure> {
         Api::Chat | Api::Completion => {
             let choices = value.get("choices").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
             let Some(choice) = choices.first() else {
-                return Err(Failure::new(Kind::Empty, "the reply holds no choices"));
+                return Err(empty("the reply holds no choices", usage, sent));
             };
             reply.finish = choice.get("finish_reason").and_then(Value::as_str).map(Into::into);
             if api == Api::Completion {
@@ -142,23 +144,28 @@ fn text_of(content: Option<&Value>) -> String {
 
 /// Count tokens and refuse a reply that says nothing.
 fn complete(reply: &mut Reply, usage: Option<Usage>, sent: usize) -> Result<(), Failure> {
-    match usage {
-        Some(usage) if usage.prompt_tokens + usage.completion_tokens > 0 => {
-            reply.input_tokens = usage.prompt_tokens.min(MOST_TOKENS);
-            reply.output_tokens = usage.completion_tokens.min(MOST_TOKENS);
-        }
-        _ => {
-            reply.estimated = true;
-            reply.input_tokens = estimate(sent);
-            reply.output_tokens = estimate(reply.text.len());
-        }
-    }
+    let counted = counted(usage);
+    reply.estimated = counted.is_none();
+    (reply.input_tokens, reply.output_tokens) = counted.unwrap_or_else(|| (estimate(sent), estimate(reply.text.len())));
     // A model that used up its tokens while thinking has no text but a reason: not asked again.
     let has_reason = matches!(reply.finish.as_deref(), Some("length" | "content_filter"));
     if reply.text.is_empty() && !reply.rich && !has_reason {
-        return Err(Failure::new(Kind::Empty, "the reply has no content"));
+        return Err(empty("the reply has no content", usage, sent));
     }
     Ok(())
+}
+
+/// Tokens of the prompt and of the answer, where the server counted some.
+fn counted(usage: Option<Usage>) -> Option<(u64, u64)> {
+    usage
+        .map(|usage| (usage.prompt_tokens.min(MOST_TOKENS), usage.completion_tokens.min(MOST_TOKENS)))
+        .filter(|(prompt, answer)| prompt + answer > 0)
+}
+
+/// A reply that says nothing costs what the server counted all the same.
+fn empty(words: &str, usage: Option<Usage>, sent: usize) -> Failure {
+    let (prompt, answer) = counted(usage).unwrap_or_else(|| (estimate(sent), 0));
+    Failure::new(Kind::Empty, words).costing(Cost::Tokens(prompt, answer))
 }
 
 /// About four bytes a token.
@@ -171,9 +178,9 @@ fn not_json(body: &[u8], error: &serde_json::Error) -> Failure {
     if words.contains("surrogate") || words.contains("end of hex escape") {
         return Failure::new(Kind::InvalidText, "the reply holds half of a surrogate pair, which is no text");
     }
-    let start = String::from_utf8_lossy(&body[..body.len().min(80)]).to_string();
+    let start = String::from_utf8_lossy(&body[..body.len().min(LOOKED_AT)]);
     let what = if start.trim_start().starts_with('<') { "a web page, not JSON" } else { "not JSON" };
-    Failure::new(Kind::InvalidJson, shorten(&format!("the reply is {what} ({words}): {start}")))
+    Failure::new(Kind::InvalidJson, format!("the reply is {what} ({words}): {start}"))
 }
 
 /// Some servers answer 200 with an error object.
@@ -184,18 +191,18 @@ fn error_inside(value: &Value) -> Option<Failure> {
     }
     let code = error.get("code").and_then(|c| c.as_u64().or_else(|| c.as_str()?.parse().ok())).unwrap_or(500);
     let status = u16::try_from(code).ok().filter(|code| (400..600).contains(code)).unwrap_or(500);
-    Some(Failure::new(kind_of(status, &words(value)), shorten(&words(value))))
+    let words = words(value);
+    Some(Failure::new(kind_of(status, &words), words))
 }
 
-/// A failure out of a status that is not 200.
+/// A failure out of a status that is no success; its detail is not shortened.
 pub fn refuse(status: u16, body: &[u8]) -> Failure {
     let words = match serde_json::from_slice::<Value>(body) {
         Ok(value) => words(&value),
-        Err(_) => String::from_utf8_lossy(&body[..body.len().min(2 * LONGEST_DETAIL)]).to_string(),
+        Err(_) => String::from_utf8_lossy(&body[..body.len().min(LOOKED_AT)]).to_string(),
     };
-    let kind = kind_of(status, &words);
-    let detail = shorten(words.trim());
-    Failure { kind, detail: if detail.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {detail}") } }
+    let detail = words.trim();
+    Failure::new(kind_of(status, &words), if detail.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {detail}") })
 }
 
 fn kind_of(status: u16, words: &str) -> Kind {

@@ -3,6 +3,7 @@
 use crate::config::LaneConfig;
 use crate::json::{self, Fields, Key};
 use crate::record::{Api, Route};
+use crate::reply::MOST_TOKENS;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -121,7 +122,7 @@ pub fn line(prefix: &Prefix, lane: &LaneConfig, line: &[u8]) -> Result<(Vec<u8>,
 }
 
 fn filled(prefix: &Prefix, lane: &LaneConfig, fields: Fields, salt: u64) -> Result<(Vec<u8>, Key, u64), String> {
-    let number = |name: &str| fields.get(name).and_then(|value| value.get().parse().ok());
+    let number = |name: &str| fields.get(name).and_then(|value| count(value.get()));
     let bound = bound_of(number, lane.context);
     let seed = fields.get("seed").map(RawValue::get);
     let sends_seed = lane.seed && salt != 0 && seed.is_none();
@@ -192,13 +193,18 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, String> {
 
 /// Most tokens that all the answers to this body can have; without a limit in the body, the context.
 fn answer_bound(fields: &Map<String, Value>, context: Option<u64>) -> u64 {
-    bound_of(|name| fields.get(name).and_then(Value::as_u64), context)
+    bound_of(|name| fields.get(name).and_then(|value| value.as_number().and_then(|number| count(&number.to_string()))), context)
 }
 
 fn bound_of(number: impl Fn(&str) -> Option<u64>, context: Option<u64>) -> u64 {
     let one =
         ["max_completion_tokens", "max_tokens", "max_output_tokens"].into_iter().find_map(&number).or(context).unwrap_or(DEFAULT_BOUND);
-    one.saturating_mul(number("n").unwrap_or(1).max(1))
+    one.saturating_mul(number("n").unwrap_or(1).max(1)).min(MOST_TOKENS)
+}
+
+/// A number as it was written, as a count: a part is no token, and what is too large stays large.
+fn count(text: &str) -> Option<u64> {
+    text.parse().ok().or_else(|| text.parse().ok().filter(|number: &f64| *number >= 0.0).map(|number| number as u64))
 }
 
 /// For bodies that say nothing about their answer's length.

@@ -4,8 +4,10 @@ use crate::bell::{Bell, Ready};
 use crate::config::Ceilings;
 use crate::metrics::Metrics;
 use crate::record::{Job, Outcome};
+use crate::stream::Feed;
+use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -13,9 +15,16 @@ use tokio::sync::Notify;
 /// Offered and not yet taken, for each lane.
 const INBOX_JOBS: usize = 4096;
 const INBOX_BYTES: usize = 32 << 20;
-/// Durable and not yet polled.
+/// Durable and not yet polled: with more, nothing new is sent or looked up.
 const OUTBOX: usize = 16_384;
 const OUTBOX_BYTES: usize = 64 << 20;
+/// Answered without having been sent (found, refused, joined) and not yet durable: likewise.
+const FOUND: usize = 4096;
+
+/// What a panic said.
+pub fn panic_words(panic: &(dyn Any + Send)) -> String {
+    panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
+}
 
 /// A lock that outlives a panic: what it guards is plain data.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -71,6 +80,16 @@ impl Inbox {
         self.space.notify_all();
     }
 
+    /// Take out the streams of which `which` is true.
+    pub fn streams(&self, which: impl Fn(&Feed) -> bool) -> Vec<Job> {
+        let mut waiting = lock(&self.waiting);
+        let wanted = |job: &Job| job.stream.as_ref().is_some_and(&which);
+        let (found, left) = std::mem::take(&mut waiting.jobs).into_iter().partition::<Vec<_>, _>(|job| wanted(job));
+        waiting.jobs = left.into();
+        waiting.bytes -= found.iter().map(|job| job.body.len()).sum::<usize>();
+        found.into_iter().map(|job| *job).collect()
+    }
+
     pub fn len(&self) -> usize {
         lock(&self.waiting).jobs.len()
     }
@@ -83,12 +102,18 @@ struct Done {
     bell: Option<Bell>,
 }
 
+impl Done {
+    fn full(&self) -> bool {
+        self.outcomes.len() >= OUTBOX || self.bytes >= OUTBOX_BYTES
+    }
+}
+
 /// Where durable outcomes wait to be polled.
 #[derive(Default)]
 pub struct Outbox {
     done: Mutex<Done>,
     came: Condvar,
-    space: Condvar,
+    full: AtomicBool,
 }
 
 fn weight(outcome: &Outcome) -> usize {
@@ -96,12 +121,9 @@ fn weight(outcome: &Outcome) -> usize {
 }
 
 impl Outbox {
-    /// Waits while it is full, as long as `open` says so.
-    pub fn put(&self, outcomes: impl IntoIterator<Item = Outcome>, open: impl Fn() -> bool) {
+    /// Never waits: what is out when it is full still finds its place. Who sends more looks at `full` first.
+    pub fn put(&self, outcomes: impl IntoIterator<Item = Outcome>) {
         let mut done = lock(&self.done);
-        while (done.outcomes.len() >= OUTBOX || done.bytes >= OUTBOX_BYTES) && open() {
-            done = self.space.wait_timeout(done, Duration::from_millis(100)).unwrap_or_else(|e| e.into_inner()).0;
-        }
         for outcome in outcomes {
             done.bytes += weight(&outcome);
             done.outcomes.push_back(outcome);
@@ -109,12 +131,19 @@ impl Outbox {
         if let Some(bell) = &done.bell {
             bell.ring();
         }
+        self.full.store(done.full(), Ordering::Release);
         drop(done);
         self.came.notify_all();
     }
 
-    /// Up to `limit`, waiting for the first one up to `timeout` and then `linger` for more.
-    pub fn take(&self, limit: usize, timeout: Duration, linger: Duration, ended: impl Fn() -> bool) -> Vec<Outcome> {
+    /// It holds as much as it should.
+    pub fn full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
+    /// Up to `limit`, waiting for the first one up to `timeout` and then `linger` for more; and whether
+    /// it was full and is so no longer.
+    pub fn take(&self, limit: usize, timeout: Duration, linger: Duration, ended: impl Fn() -> bool) -> (Vec<Outcome>, bool) {
         let mut until = Instant::now() + timeout;
         let mut lingering = linger.is_zero();
         let mut done = lock(&self.done);
@@ -141,9 +170,10 @@ impl Outbox {
                 bell.hush();
             }
         }
+        let now_full = done.full();
+        let room = self.full.swap(now_full, Ordering::AcqRel) && !now_full;
         drop(done);
-        self.space.notify_all();
-        taken
+        (taken, room)
     }
 
     /// Wake all who wait, so that they look again.
@@ -152,7 +182,6 @@ impl Outbox {
             bell.ring();
         }
         self.came.notify_all();
-        self.space.notify_all();
     }
 
     /// A file descriptor that is readable while outcomes wait.
@@ -184,22 +213,35 @@ pub struct Shared {
     pub inboxes: Vec<Inbox>,
     pub outbox: Outbox,
     pub streams: Arc<Ready>,
-    pub wake: Notify,
+    /// Wakes the engine's thread.
+    pub wake: Arc<Notify>,
     pub orders: Mutex<Orders>,
     pub metrics: Mutex<Metrics>,
     pub fault: Mutex<Option<String>>,
     /// Sent and not yet durable.
     pub in_doubt: AtomicUsize,
-    /// On their way to the writer without having been sent (found in the cache).
+    /// Waiting for an equal request, or on their way to the writer without having been sent.
     pub found: AtomicUsize,
     pub offered: AtomicU64,
     pub polled: AtomicU64,
-    pub finished: std::sync::atomic::AtomicBool,
+    pub finished: AtomicBool,
 }
 
 impl Shared {
     pub fn new(lanes: usize) -> Arc<Self> {
-        Arc::new(Shared { inboxes: (0..lanes).map(|_| Inbox::default()).collect(), ..Shared::default() })
+        let wake = Arc::new(Notify::new());
+        let streams = Arc::new(Ready::new(wake.clone()));
+        Arc::new(Shared { inboxes: (0..lanes).map(|_| Inbox::default()).collect(), wake, streams, ..Shared::default() })
+    }
+
+    /// So many outcomes wait to be written or polled that no new request should be taken.
+    pub fn crowded(&self) -> bool {
+        self.outbox.full() || self.found.load(Ordering::Acquire) >= FOUND
+    }
+
+    /// The engine was told to end.
+    pub fn closed(&self) -> bool {
+        lock(&self.orders).close
     }
 
     /// The engine cannot go on; the first reason counts.

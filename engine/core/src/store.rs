@@ -55,6 +55,10 @@ fn words(path: &str) -> impl Fn(rusqlite::Error) -> String + '_ {
     }
 }
 
+fn another(path: &str, version: i64) -> String {
+    format!("{path}: written by another version of Wordmill (format {version}, this one writes {VERSION})")
+}
+
 impl Records {
     /// Open for writing; made when it does not exist.
     pub fn create(path: &str, lanes: &[String]) -> Result<Self, String> {
@@ -67,7 +71,7 @@ impl Records {
         .map_err(&at)?;
         let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(&at)?;
         if version != 0 && version != VERSION {
-            return Err(format!("{path}: written by another version of Wordmill (format {version}, this one writes {VERSION})"));
+            return Err(another(path, version));
         }
         db.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")).map_err(&at)?;
         for name in lanes {
@@ -85,6 +89,10 @@ impl Records {
         }
         let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(&at)?;
         db.execute_batch("PRAGMA cache_size=-2000; PRAGMA busy_timeout=10000;").map_err(&at)?;
+        let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(&at)?;
+        if version != VERSION {
+            return Err(another(path, version));
+        }
         Self::with(db, &[]).map_err(&at)
     }
 
@@ -117,16 +125,15 @@ impl Records {
             .map_err(|e| e.to_string())
     }
 
-    /// Commit outcomes and rows together. `apis` says how each outcome's body is read.
-    pub fn commit(&mut self, outcomes: &[(Outcome, Api, usize)], rows: &[(i64, Vec<u8>)]) -> Result<(), rusqlite::Error> {
+    /// Commit outcomes and rows together, and what was spent besides.
+    pub fn commit(&mut self, outcomes: &[(Outcome, Api, usize)], rows: &[(i64, Vec<u8>)], mut spent: Spent) -> Result<(), rusqlite::Error> {
         let transaction = self.db.transaction()?;
-        let mut spent = Spent::default();
         {
             let mut insert = transaction.prepare_cached(
                 "INSERT OR REPLACE INTO replies(id,key,state,api,lane,flags,attempts,micros,sent,money,detail,body) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)",
             )?;
             for (outcome, api, sent) in outcomes {
-                spent.add(&outcome.spent);
+                spent.add(&outcome.owed);
                 if !outcome.recorded() || outcome.stream.is_some() {
                     continue;
                 }
@@ -235,6 +242,7 @@ pub fn outcome_of(found: Found, id: u64, key: Key, lane: usize, flags: u32) -> O
         micros: found.micros,
         flags: kept | flags,
         spent: Spent::default(),
+        owed: Spent::default(),
         stream: None,
         held: false,
         partial: String::new(),

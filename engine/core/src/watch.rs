@@ -4,7 +4,7 @@
 //! looking through a few hundred moments when the earliest of them has come.
 
 use crate::shared::Shared;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -43,15 +43,15 @@ impl Watch {
         Rc::new(Watch { slots: RefCell::default(), shared })
     }
 
-    /// A place for one request; it is given back when `Out` is dropped.
-    pub fn enter(self: &Rc<Self>) -> Out {
+    /// A place for one request that may never last beyond `limit`; it is given back when `Out` is dropped.
+    pub fn enter(self: &Rc<Self>, limit: Instant) -> Out {
         let slots = &mut *self.slots.borrow_mut();
         let index = slots.free.pop().unwrap_or_else(|| {
             slots.all.push(Slot::default());
             slots.all.len() - 1
         });
         slots.all[index].end = slots.cut.then_some(End::Cut);
-        Out { watch: self.clone(), index }
+        Out { watch: self.clone(), index, limit, sent: Cell::new(false) }
     }
 
     /// Look no later than this.
@@ -99,11 +99,28 @@ impl Slot {
 pub struct Out {
     watch: Rc<Watch>,
     index: usize,
+    limit: Instant,
+    sent: Cell<bool>,
 }
 
 impl Out {
+    /// The server may have it: from here on it can cost something.
+    pub fn sent(&self) -> bool {
+        self.sent.get()
+    }
+
+    pub fn set_sent(&self, sent: bool) {
+        self.sent.set(sent);
+    }
+
+    /// Its last moment has come, whatever it waits for.
+    pub fn over(&self) -> bool {
+        self.limit <= Instant::now()
+    }
+
     /// From now on it must have moved by this moment.
     pub fn until(&self, at: Instant) {
+        let at = at.min(self.limit);
         let slots = &mut *self.watch.slots.borrow_mut();
         slots.all[self.index].until = Some(at);
         if slots.next.is_none_or(|next| at < next) {
@@ -140,6 +157,10 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
+    fn far() -> Instant {
+        Instant::now() + Duration::from_secs(1000)
+    }
+
     struct Count(AtomicUsize);
 
     impl std::task::Wake for Count {
@@ -158,7 +179,7 @@ mod tests {
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(count.clone());
         let context = Context::from_waker(&waker);
-        let (soon, later) = (watch.enter(), watch.enter());
+        let (soon, later) = (watch.enter(far()), watch.enter(far()));
         soon.until(start + Duration::from_secs(1));
         later.until(start + Duration::from_secs(5));
         assert_eq!(watch.next(), Some(start + Duration::from_secs(1)));
@@ -175,12 +196,12 @@ mod tests {
     fn a_place_is_used_again_and_knows_nothing_of_its_last_use() {
         let (watch, start) = (watch(), Instant::now());
         let context = Context::from_waker(Waker::noop());
-        let first = watch.enter();
+        let first = watch.enter(far());
         first.until(start);
         watch.sweep(start);
         assert_eq!(first.poll(&context), Poll::Ready(End::Late));
         drop(first);
-        let second = watch.enter();
+        let second = watch.enter(far());
         assert_eq!(second.index, 0);
         assert!(second.poll(&context).is_pending());
     }
@@ -189,9 +210,9 @@ mod tests {
     fn a_cut_ends_those_that_are_out_and_those_that_come() {
         let watch = watch();
         let context = Context::from_waker(Waker::noop());
-        let before = watch.enter();
+        let before = watch.enter(far());
         watch.cut();
         assert_eq!(before.poll(&context), Poll::Ready(End::Cut));
-        assert_eq!(watch.enter().poll(&context), Poll::Ready(End::Cut));
+        assert_eq!(watch.enter(far()).poll(&context), Poll::Ready(End::Cut));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::cache::{Cache, BATCH};
 use crate::json::Key;
-use crate::record::{flag, Api, Outcome};
+use crate::record::{flag, Api, Outcome, Spent};
 use crate::shared::{lock, Shared};
 use crate::store::{self, Records};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -22,6 +22,8 @@ pub enum Order {
         sent: usize,
     },
     Rows(Vec<(i64, Vec<u8>)>),
+    /// What the earlier attempts of a request cost that is still under way.
+    Spent(Spent),
     /// Answer when all before it is durable.
     Sync(Sender<()>),
     Close,
@@ -33,6 +35,8 @@ const MOST: usize = 4096;
 const LINGER: Duration = Duration::from_millis(8);
 const NAP: Duration = Duration::from_micros(400);
 const SMALL: usize = 768;
+/// What was spent on requests that are under way is written at least this often.
+const SPENT_EVERY: Duration = Duration::from_millis(500);
 /// The cache learns of new replies at least this often.
 const INDEX_EVERY: Duration = Duration::from_secs(2);
 
@@ -50,25 +54,47 @@ struct Batch {
     outcomes: Vec<(Outcome, Api, usize)>,
     rows: Vec<(i64, Vec<u8>)>,
     syncs: Vec<Sender<()>>,
+    spent: Spent,
+    /// When there was the last commit.
+    written: Instant,
     closing: bool,
+}
+
+impl Batch {
+    fn due(&self) -> bool {
+        let work = !(self.outcomes.is_empty() && self.rows.is_empty() && self.syncs.is_empty());
+        work || self.closing || (self.spent != Spent::default() && self.written.elapsed() >= SPENT_EVERY)
+    }
 }
 
 impl Writer {
     pub fn run(mut self) {
         let mut index: Vec<(Key, u64)> = Vec::new();
         let mut indexed = Instant::now();
-        let mut batch = Batch { outcomes: Vec::with_capacity(MOST), rows: Vec::new(), syncs: Vec::new(), closing: false };
+        let mut batch = Batch {
+            outcomes: Vec::with_capacity(MOST),
+            rows: Vec::new(),
+            syncs: Vec::new(),
+            spent: Spent::default(),
+            written: Instant::now(),
+            closing: false,
+        };
         loop {
-            match self.orders.recv_timeout(INDEX_EVERY) {
-                Ok(order) => self.take(order, &mut batch),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.index(&mut index);
-                    indexed = Instant::now();
-                    continue;
+            match self.orders.recv_timeout(if batch.spent == Spent::default() { INDEX_EVERY } else { SPENT_EVERY }) {
+                Ok(order) => {
+                    self.take(order, &mut batch);
+                    self.gather(&mut batch);
                 }
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => batch.closing = true,
             }
-            self.gather(&mut batch);
+            if !batch.due() {
+                if indexed.elapsed() >= INDEX_EVERY {
+                    self.index(&mut index);
+                    indexed = Instant::now();
+                }
+                continue;
+            }
             if let Err(words) = self.commit(&mut batch, &mut index) {
                 self.shared.fail(words);
                 return;
@@ -90,6 +116,7 @@ impl Writer {
             Order::Record(outcome, api, sent) => batch.outcomes.push((*outcome, api, sent)),
             Order::Copy { source, outcome, api, sent } => batch.outcomes.push((self.copy(source, *outcome, batch), api, sent)),
             Order::Rows(rows) => batch.rows.extend(rows),
+            Order::Spent(spent) => batch.spent.add(&spent),
             Order::Sync(answer) => batch.syncs.push(answer),
             Order::Close => batch.closing = true,
         }
@@ -129,9 +156,11 @@ impl Writer {
     fn commit(&mut self, batch: &mut Batch, index: &mut Vec<(Key, u64)>) -> Result<(), String> {
         if let Some(records) = &mut self.records {
             let path = self.path.as_deref().unwrap_or_default();
-            records.commit(&batch.outcomes, &batch.rows).map_err(|error| store::fault(path, error))?;
+            records.commit(&batch.outcomes, &batch.rows, batch.spent).map_err(|error| store::fault(path, error))?;
         }
         batch.rows.clear();
+        batch.written = Instant::now();
+        let spent = std::mem::take(&mut batch.spent);
         for answer in batch.syncs.drain(..) {
             // Who asked may have gone.
             let _ = answer.send(());
@@ -139,11 +168,13 @@ impl Writer {
         let (mut held, mut found) = (0, 0);
         {
             let mut metrics = lock(&self.shared.metrics);
+            metrics.spent.add(&spent);
+            metrics.spent_ever.add(&spent);
             for (outcome, _, _) in &batch.outcomes {
                 let fresh = outcome.flags & (flag::CACHED | flag::JOINED | flag::RESUMED | flag::FALLBACK) == 0;
                 if outcome.held {
                     held += 1;
-                } else if outcome.flags & flag::CACHED != 0 {
+                } else {
                     found += 1;
                 }
                 match &outcome.result {
@@ -157,16 +188,9 @@ impl Writer {
                 }
                 metrics.joined += u64::from(outcome.flags & flag::JOINED != 0);
                 metrics.cached += u64::from(outcome.flags & flag::CACHED != 0);
-                metrics.spent.add(&outcome.spent);
-                metrics.spent_ever.add(&outcome.spent);
+                metrics.spent.add(&outcome.owed);
+                metrics.spent_ever.add(&outcome.owed);
             }
-        }
-        if held > 0 {
-            self.shared.in_doubt.fetch_sub(held, Ordering::AcqRel);
-            self.shared.wake.notify_one();
-        }
-        if found > 0 {
-            self.shared.found.fetch_sub(found, Ordering::AcqRel);
         }
         let shared = &self.shared;
         let (streams, plain): (Vec<_>, Vec<_>) =
@@ -183,7 +207,13 @@ impl Writer {
             }
             outcome
         });
-        shared.outbox.put(plain, || !shared.failed() && !lock(&shared.orders).close);
+        shared.outbox.put(plain);
+        // Only now: somewhere they are always counted.
+        self.shared.in_doubt.fetch_sub(held, Ordering::AcqRel);
+        self.shared.found.fetch_sub(found, Ordering::AcqRel);
+        if held + found > 0 {
+            self.shared.wake.notify_one();
+        }
         Ok(())
     }
 

@@ -30,13 +30,11 @@ from wordmill.accounts.rows import PERSON, end_sessions, find_person, is_name, p
 from wordmill.accounts.types import Person, Role
 from wordmill.database import Database, now
 from wordmill.errors import ConfigError, ExtraMissing, InvalidInput, Unauthenticated
-from wordmill.outbound import Failure, Limits, send
 from wordmill.secrets import derived, scrub
 from wordmill.settings import Settings
 
 STATE: Final = "oidc"
 _LASTS: Final = timedelta(minutes=10)
-_LIMITS: Final = Limits(connect=10, first_byte=15, total=30, reply=1024 * 1024)
 _FRESH: Final = 3600.0
 """Seconds for which the provider's description and its keys are believed."""
 
@@ -272,9 +270,12 @@ class Oidc:
     def _ask(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> dict[str, Any]:
+        # Here, because every command imports this module and few send anything from Python.
+        from wordmill.outbound import Failure, Limits, send
+
         answer = send(
             method, url, headers={"Accept": "application/json", **headers}, body=body,
-            limits=_LIMITS,
+            limits=Limits(connect=10, first_byte=15, total=30, reply=1024 * 1024),
         )  # fmt: skip
         if isinstance(answer, Failure):
             raise ConfigError(f"{url} does not answer ({answer.kind}: {answer.detail}).")

@@ -13,23 +13,21 @@ from sqlalchemy import delete, insert
 
 from wordmill.accounts import Accounts, Person, catalog_of, need_admin
 from wordmill.chat.conversations import Conversations
-from wordmill.chat.turns import KIND as TURN
 from wordmill.chat.turns import Chat
 from wordmill.completions import Completions
-from wordmill.database import Database, now, open_database
+from wordmill.database import LOCAL, Database, now, open_database
 from wordmill.database import settings as stored_settings
-from wordmill.errors import Conflict, KeyMissing, UnknownName, WordmillError
+from wordmill.errors import Conflict, Forbidden, KeyMissing, UnknownName, WordmillError
 from wordmill.jobs import Jobs
 from wordmill.models import Catalog
 from wordmill.providers.base import Model, Trial
-from wordmill.queues.embedded import Embedded, Work
+from wordmill.queues.base import Work
+from wordmill.queues.embedded import Embedded
 from wordmill.runs.desk import Desk, Wish
 from wordmill.runs.registry import Run
 from wordmill.settings import Settings, table
 
 RUN: Final = "run"
-TURNS: Final = 32
-"""Answers that are made at once; the others wait."""
 RUNS: Final = 2
 """Runs that are worked on at once."""
 GRACE: Final = 8.0
@@ -50,18 +48,16 @@ class House:
         )
         self.catalog = Catalog(database, settings)
         self.accounts.people.when_removed(self._forget)
-        self._turns = Embedded(self.jobs, {TURN: self.chat.work}, TURNS)
         self._runs = Embedded(self.jobs, {RUN: self._work_on_run}, RUNS)
 
     def start(self) -> None:
         """Begin to work on jobs."""
-        self.chat.queue = self._turns
-        self._turns.start()
+        self.chat.open()
         self._runs.start()
 
     def close(self) -> None:
         """Give back what is at hand, and close everything."""
-        self._turns.stop(GRACE)
+        self.chat.close(GRACE)
         self._runs.stop(GRACE)
         self.completions.close()
         self.conversations.close()
@@ -69,7 +65,7 @@ class House:
     @property
     def working(self) -> bool:
         """Whether the workers are at their places."""
-        return self._turns.alive and self._runs.alive
+        return self.chat.working and self._runs.alive
 
     def trouble(self) -> dict[str, str]:
         """Models whose last requests went wrong, in words."""
@@ -164,6 +160,8 @@ class House:
         person = self.accounts.people.local()
         if work.job.owner != person.id:
             person = self.accounts.people.get(work.job.owner)
+        if person.disabled:
+            raise Forbidden("The account is disabled, so its runs are not worked on.")
         desk = self.desk(person)
         before = desk.registry.get(work.job.payload["run"]).counts
         result = desk.work(work.job.payload["run"], lambda: work.stop)
@@ -222,8 +220,13 @@ class House:
         return catalog_of(self.database, self.settings, person.id)
 
     def _forget(self, person: Person) -> None:
-        """What is left of somebody whose account was removed."""
+        """What is left of somebody whose account was removed.
+
+        The runs of whoever has the command line are the machine's too, and stay.
+        """
         self.conversations.remove_all(person)
+        if person.id == LOCAL:
+            return
         for run in self.desk(person).registry.all():
             try:
                 self.desk(person).remove(run.id)

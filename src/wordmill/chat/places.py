@@ -51,6 +51,7 @@ _IN_MEMORY = (
     tables.shares,
     tables.feedback,
     tables.preferences,
+    tables.jobs,
 )
 
 contents = Table(

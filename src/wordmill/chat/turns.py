@@ -4,47 +4,44 @@ An answer is a job of the server. Whoever asked may close the page, come back, l
 at once; what has come is stored as it grows. One conversation answers one question after another,
 and what waits is seen to wait.
 
-After a restart an answer of which nothing had come is made again; one that had begun is kept as it
-was and marked interrupted, since asking again would cost again and say something else. `continue_`
-goes on with it.
+This is what people do, whatever door they come through. `answering` makes the answers, `watching`
+shows them as they grow, `parameters` holds how a model is asked, `tools` what it may call.
 """
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from wordmill.accounts import Accounts, Person, catalog_of
-from wordmill.chat import requests, titles
-from wordmill.chat.context import Estimator, Fitted, fit
+from wordmill.chat import requests, tool_calls
+from wordmill.chat.answering import TITLE, TOOLS, TURN, Answering
 from wordmill.chat.conversations import Conversations
-from wordmill.chat.parameters import BUFFER, Parameters
-from wordmill.chat.types import AT_HEAD, Attachment, Conversation, Fence, Message, State
-from wordmill.chat.watching import Event, Watching
-from wordmill.completions import Answer, Completions
+from wordmill.chat.inputs import checked_json
+from wordmill.chat.parameters import Parameters, named
+from wordmill.chat.tools import Tools
+from wordmill.chat.types import AT_HEAD, Conversation, Message, is_temporary
+from wordmill.chat.watching import Event, Store, Watching
+from wordmill.completions import Completions
 from wordmill.database import Database
 from wordmill.errors import Conflict, InvalidInput, NotFound, WordmillError
 from wordmill.jobs import Jobs
-from wordmill.queues.embedded import Embedded, Work
+from wordmill.models import REHEARSAL
+from wordmill.queues.base import Queue
+from wordmill.queues.embedded import Embedded
 from wordmill.settings import Settings
 
-KIND: Final = "turn"
-FLUSH: Final = 0.5
-"""Seconds between writes of what has come."""
 MOST_COMPARED: Final = 6
-ANSWER: Final = 1024
-"""Tokens that are kept free for an answer that nobody bounds."""
 
 log = logging.getLogger(__name__)
 
-Json = Mapping[str, Any]
+Json: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What was begun. question: the person's message.  answers: one for each model asked."""
+    """What was begun. question: what is answered.  answers: one for each model asked."""
 
     job: str
     conversation: str
@@ -57,10 +54,22 @@ class Turn:
         return self.answers[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that waits for a yes. message: the tool's.  arguments: JSON text."""
+
+    message: str
+    id: str
+    server: str
+    tool: str
+    arguments: str
+
+
 class Chat:
     """The one turn-taking core, for every door. Safe from any thread.
 
-    queue: set by whoever owns the workers; without it, others look for the jobs.
+    It can be asked at once; answers are made from `open` to `close`, or by another process that is
+    open on the same database.
     """
 
     def __init__(
@@ -73,11 +82,42 @@ class Chat:
         jobs: Jobs,
     ) -> None:
         self._database, self._settings = database, settings
-        self._accounts, self._conversations = accounts, conversations
-        self._completions, self._jobs = completions, jobs
-        self._watching, self._estimator = Watching(), Estimator()
+        self._conversations, self._jobs = conversations, jobs
+        self._watching = Watching()
+        self._lock = threading.Lock()
+        self._queue: Queue | None = None
+        self._private: Jobs | None = None
         self.parameters = Parameters(database, settings)
-        self.queue: Embedded | None = None
+        self.tools = Tools(database, settings, accounts)
+        self._answering = Answering(
+            database, settings, accounts, conversations, completions, self.parameters, self.tools,
+            self._watching,
+        )  # fmt: skip
+
+    # The work.
+
+    def open(self) -> None:
+        """Begin to make answers; what an earlier process left is seen to."""
+        with self._lock:
+            handlers = {TURN: self._answering.work, TITLE: self._answering.title}
+            self._queue = Embedded(self._jobs, handlers, self._settings.answers_at_once)
+            if self._private is not None:
+                self._queue.serve(self._private)
+            self._queue.start()
+        threading.Thread(target=self._recover, name="wordmill-recover", daemon=True).start()
+
+    def close(self, grace: float) -> None:
+        """Give back what is at hand, in at most `grace` seconds."""
+        with self._lock:
+            queue, self._queue = self._queue, None
+        if queue is not None:
+            queue.stop(grace)
+        self.tools.close()
+
+    @property
+    def working(self) -> bool:
+        """Whether answers are made here."""
+        return self._queue is not None and self._queue.alive
 
     # What people do.
 
@@ -93,36 +133,43 @@ class Chat:
         parent: str | None = AT_HEAD,
         schema: Json | None = None,
         compare: Sequence[str] = (),
+        once: str | None = None,
     ) -> Turn:
         """Say something, and have it answered.
 
         model: for this answer; by default the conversation's.  schema: the answer must follow it.
         compare: models that answer side by side instead.
+        once: an idempotency key of this person; a second message with it is the first.
         Raises NotFound, UnknownName, InvalidInput.
         """
         found = self._conversations.get(person, conversation)
+        if once is not None and (known := self._jobs_of(conversation).find(person.id, once)):
+            return _turn(known.id, known.payload)
         if not text.strip() and not attachments:
             raise InvalidInput("There is nothing to send: the message is empty.", "text")
         names = self._models(person, found, model, compare)
+        schema = None if schema is None else _checked_schema(schema)
         question = self._conversations.add(
             person, conversation, "user", text, attachments=attachments, door=door, parent=parent
         )
-        return self._begin(person, found, question, names, door, schema)
+        return self._begin(person, found, question.id, names, door, schema=schema, once=once)
 
     def regenerate(
         self, person: Person, message: str, *, door: str = "", model: str | None = None
     ) -> Turn:
-        """Another answer beside this one (or, for a question, another answer to it)."""
+        """Another answer beside this one; for a person's message, another answer to it.
+
+        Raises NotFound, UnknownName, Conflict.
+        """
         found = self._conversations.message(person, message)
-        question = found
-        if found.role != "user":
-            if found.parent is None:
-                raise Conflict("This message answers nothing, so it cannot be answered again.")
-            question = self._conversations.message(person, found.parent)
+        above = found.id if found.role == "user" else found.parent
+        if found.role not in ("user", "assistant") or above is None:
+            raise Conflict("This message answers nothing, so it cannot be answered again.")
         conversation = self._conversations.get(person, found.conversation)
         schema = (found.sent or {}).get("schema")
-        names = self._models(person, conversation, model or found.model, ())
-        return self._begin(person, conversation, question, names, door or found.door, schema)
+        wanted = model or (found.model if found.role == "assistant" else None)
+        names = self._models(person, conversation, self._still(wanted, person), ())
+        return self._begin(person, conversation, above, names, door or found.door, schema=schema)
 
     def edit(
         self,
@@ -133,7 +180,10 @@ class Chat:
         door: str = "",
         attachments: Sequence[str] | None = None,
     ) -> Turn:
-        """Say it differently: a sibling of the message, with an answer of its own."""
+        """Say it differently: a sibling of the message, with an answer of its own.
+
+        attachments: by default those of the message.  Raises NotFound, Conflict, InvalidInput.
+        """
         found = self._conversations.message(person, message)
         if found.role != "user":
             raise Conflict("Only what a person said can be said differently.")
@@ -147,261 +197,207 @@ class Chat:
         )
 
     def continue_(self, person: Person, message: str, *, door: str = "") -> Turn:
-        """Go on with an answer that was cut, in a sibling that begins with what is there."""
+        """Go on with an answer that was cut, in a sibling that begins with what is there.
+
+        Raises NotFound, Conflict.
+        """
         found = self._conversations.message(person, message)
         if found.role != "assistant" or found.parent is None or not found.ended:
             raise Conflict("Only an answer that has ended can be continued.")
+        if not found.text:
+            raise Conflict("There is nothing to go on with: no word of this answer came.")
         conversation = self._conversations.get(person, found.conversation)
-        question = self._conversations.message(person, found.parent)
-        names = self._models(person, conversation, found.model, ())
+        names = self._models(person, conversation, self._still(found.model, person), ())
         return self._begin(
-            person, conversation, question, names, door or found.door, None, goes_on=found
+            person, conversation, found.parent, names, door or found.door, goes_on=found.id
         )
 
     def stop(self, person: Person, name: str) -> list[str]:
-        """End the answers of a conversation, or one answer; what has come stays. Their ids.
+        """End what is open in a conversation, or one message; what has come stays. Their ids.
 
         Raises NotFound.
         """
         try:
             message = self._conversations.message(person, name)
-            wanted, conversation = [message], message.conversation
+            wanted, only = [message], True
         except NotFound:
-            conversation = name
-            wanted = self._conversations.open_messages(person, conversation)
-        answers = [one for one in wanted if one.role == "assistant" and not one.ended]
-        stopped = []
-        for one in answers:
-            if self._watching.stop(one.id):
-                stopped.append(one.id)
+            wanted, only = self._conversations.open_messages(person, name), False
+        return [
+            one.id
+            for one in wanted
+            if one.role in ("assistant", "tool") and not one.ended and self._end(person, one, only)
+        ]
+
+    def confirm(self, person: Person, message: str, call: str | None, yes: bool) -> Turn:
+        """Allow a tool's call, or not; the answer goes on when every call has been decided.
+
+        message: the tool's message, or the answer that calls.  call: which of its calls.
+        Raises NotFound, Conflict when it has been decided already.
+        """
+        found = self._conversations.message(person, message)
+        calls = tool_calls.Calls(self._conversations, self.tools, self._watching, None)
+        answer = calls.answer_of(person, found)
+        while found.role != "tool" or call not in (None, tool_calls.result_of(found)["id"]):
+            later = self._following(person, found)
+            if later is None or later.role == "assistant":
+                raise NotFound("tool call", str(call))
+            found = later
+        calls.decide(person, found, yes)
+        payload: dict[str, Any] = {"answers": [answer.id], "question": answer.parent}
+        if schema := (answer.sent or {}).get("schema"):
+            payload["schema"] = schema
+        return self._put(person, answer.conversation, payload)
+
+    def asks(self, person: Person, conversation: str) -> list[Call]:
+        """The calls of a conversation that wait for a yes, oldest first. Raises NotFound."""
+        found = []
+        calls = tool_calls.Calls(self._conversations, self.tools, self._watching, None)
+        for message in self._conversations.open_messages(person, conversation):
+            if message.role != "tool" or message.state != "waiting":
                 continue
-            for job in self._jobs.all(person.id, subject=conversation, open_only=True):
-                if one.id in job.payload.get("answers", ()):
-                    self._jobs.cancel(person.id, job.id)
-                    if self.queue is not None:
-                        self.queue.ask(job.id)
-            if one.state == "waiting":
-                self._conversations.finish(one.id, "stopped")
-            stopped.append(one.id)
-        return stopped
+            part = tool_calls.result_of(message)
+            if not self.tools.trusted(part["server"]):
+                arguments = calls.arguments(person, message)
+                found.append(Call(message.id, part["id"], part["server"], part["tool"], arguments))
+        return found
+
+    def set_here(
+        self, person: Person, conversation: str, name: str, value: object
+    ) -> tuple[object, object]:
+        """Set one parameter for a conversation alone, or take it back with None; before and after.
+
+        Raises NotFound, UnknownName, InvalidInput.
+        """
+        found, parameter = self._conversations.get(person, conversation), named(name)
+        (model,) = self._models(person, found, None, ())
+        before = self.parameters.effective(person, model, found).get(parameter.name)
+        settings = {key: old for key, old in found.settings.items() if key != parameter.name}
+        if value is not None:
+            catalog = catalog_of(self._database, self._settings, person.id)
+            self.parameters.check(catalog.get(model), parameter.name)
+            settings[parameter.name] = parameter.read(value)
+        found = self._conversations.change(person, conversation, settings=settings)
+        return before, self.parameters.effective(person, model, found).get(parameter.name)
+
+    def use_tools(self, person: Person, conversation: str, servers: Sequence[str]) -> Conversation:
+        """Choose the tool servers of a conversation; none by default.
+
+        Raises NotFound, UnknownName.
+        """
+        found = self._conversations.get(person, conversation)
+        settings = {key: value for key, value in found.settings.items() if key != TOOLS}
+        if servers:
+            settings[TOOLS] = self.tools.usable(servers)
+        return self._conversations.change(person, conversation, settings=settings)
 
     def watch(
         self, person: Person, message: str, after: int = 0, thought: int = 0
     ) -> Iterator[Event]:
-        """An answer as it grows, from what the watcher has already; ends with the answer.
+        """An answer as it grows, and those in which it goes on after calls of tools.
 
-        Raises NotFound.
+        after, thought: characters of text and of reasoning that the watcher has already.
+        Raises NotFound, at once.
         """
         self._conversations.message(person, message)
-        return self._watching.watch(
-            message, after, thought, lambda: self._conversations.message(person, message)
-        )
+        return self._watching.watch(message, after, thought, self._store(person))
+
+    def watch_async(
+        self, person: Person, message: str, after: int = 0, thought: int = 0
+    ) -> AsyncIterator[Event]:
+        """The same for an event loop: no thread waits. Raises NotFound at the first step."""
+        return self._watching.watch_async(message, after, thought, self._store(person))
 
     def sent(self, person: Person, message: str) -> dict[str, Any]:
         """The exact request that an answer was made from. Raises NotFound, Conflict."""
         found = self._conversations.message(person, message)
-        made = found.sent
-        if not made or "messages" not in made:
+        if not found.sent or "fields" not in found.sent:
             raise Conflict("Nothing was sent for this message.")
-        read, sees = self._reader(person), bool(made.get("sees", True))
-        wires: list[Json] = []
-        if made["system"]:
-            wires.append({"role": "system", "content": made["system"]})
-        for name in made["messages"]:
-            wire = requests.wired(self._conversations.message(person, name), read, sees)
-            if wire is not None:
-                wires.append(wire)
-        wires += _going_on(made.get("goes_on"))
-        whole = requests.body(wires, made["parameters"], made.get("schema"))
-        return {"model": found.model, **whole}
+        try:
+            return requests.shown(found.sent, self._answering.made(person, found))
+        except NotFound as error:
+            raise Conflict(f"It cannot be shown any more. {error}") from error
 
-    # The work.
+    # How it is done.
 
-    def work(self, work: Work) -> None:
-        """Make the answers of a job: the handler of the kind `turn`."""
-        payload = work.job.payload
-        person = self._accounts.people.get(work.job.owner) if work.job.owner != "local" else None
-        person = person or self._accounts.people.local()
-        threads = [
-            threading.Thread(target=self._answer, args=(work, person, name), daemon=True)
-            for name in payload["answers"][1:]
+    def _end(self, person: Person, message: Message, only: bool) -> bool:
+        """End one open message; whether it was still open."""
+        if self._watching.stop(message.id):
+            return True
+        jobs = self._jobs_of(message.conversation)
+        begun = message.state == "answering" and (
+            message.role == "assistant" or (message.sent or {}).get("started")
+        )
+        if begun:  # by another process: it is told, and what came until then is kept
+            for job in jobs.all(person.id, subject=message.conversation, open_only=True):
+                answers = job.payload.get("answers", ())
+                alone = not only or len(answers) == 1
+                if job.state == "running" and message.id in answers and alone:
+                    jobs.cancel(person.id, job.id)
+                    return True
+        try:
+            text = tool_calls.LEFT if message.role == "tool" else None
+            self._conversations.finish(message.id, "stopped", text=text)
+        except Conflict:
+            return self._watching.stop(message.id)
+        return True
+
+    def _begin(
+        self,
+        person: Person,
+        conversation: Conversation,
+        above: str,
+        models: Sequence[str],
+        door: str,
+        *,
+        schema: Json | None = None,
+        goes_on: str | None = None,
+        once: str | None = None,
+    ) -> Turn:
+        answers = [
+            self._conversations.add(
+                person,
+                conversation.id,
+                "assistant",
+                "",
+                parent=above,
+                door=door,
+                state="waiting",
+                model=model,
+                move_head=number == 0,
+            ).id
+            for number, model in enumerate(models)
         ]
-        for thread in threads:
-            thread.start()
-        self._answer(work, person, payload["answers"][0])
-        for thread in threads:
-            thread.join()
+        payload: dict[str, Any] = {"answers": answers, "question": above}
+        payload |= {"schema": schema} if schema is not None else {}
+        payload |= {"goes_on": goes_on} if goes_on is not None else {}
+        turn = self._put(person, conversation.id, payload, once)
+        if turn.answers != tuple(answers):  # somebody sent the same at the same time
+            for name in answers:
+                self._conversations.finish(name, "stopped")
+        return turn
 
-    def _answer(self, work: Work, person: Person, name: str) -> None:
-        try:
-            message = self._conversations.message(person, name)
-        except NotFound:
-            return  # its conversation was removed, or was a temporary one of another process
-        if message.ended:
-            return
-        fence = Fence(work.job.id, work.lease.fence)
-        if message.state == "answering" and message.text:
-            self._conversations.finish(name, "interrupted", fence=fence)
-            return
-        if work.stop:
-            if not work.closing:
-                self._conversations.finish(name, "stopped", fence=fence)
-            return
-        try:
-            self._make(work, person, message, fence)
-        except Conflict as error:
-            log.info("the answer %s is another worker's: %s", name, error)
-        except WordmillError as error:
-            self._conversations.finish(name, "failed", error=str(error), fence=fence)
-            self._watching.end(name, "failed")
+    def _put(
+        self, person: Person, conversation: str, payload: Json, once: str | None = None
+    ) -> Turn:
+        jobs = self._jobs_of(conversation)
+        payload = {**payload, "conversation": conversation}
+        job = jobs.put(person.id, TURN, payload, subject=conversation, once=once)
+        if once is not None:
+            payload = jobs.get(person.id, job).payload
+        if (queue := self._queue) is not None:
+            queue.wake()
+        return _turn(job, payload)
 
-    def _make(self, work: Work, person: Person, message: Message, fence: Fence) -> None:
-        payload, model = work.job.payload, str(message.model)
-        conversation = self._conversations.get(person, message.conversation)
-        fitted, body, sent = self._request(person, conversation, message, payload)
-        self._conversations.answering(message.id, model=model, sent=sent, fence=fence)
-        answer = self._completions.stream(
-            person, model, body, door=message.door, subject=message.conversation
-        )
-        begun = str((payload.get("goes_on") or {}).get("text", ""))
-        writing = _Writing(self._conversations, message.id, fence, begun)
-        wanted: list[State] = []
-
-        def stop() -> None:
-            wanted.append("stopped")
-            answer.cancel()
-
-        self._watching.begin(message.id, stop)
-        if begun:
-            self._watching.add(message.id, begun, "")
-        state: State = "failed"
-        try:
-            state = self._write(work, message, answer, writing, wanted)
-        finally:
-            answer.close()
-            if work.closing and not wanted:
-                writing.flush()  # it is kept, and marked interrupted by whoever takes it up
-                self._watching.end(message.id, "interrupted")
-        if work.closing and not wanted:
-            return
-        self._finish(message, answer, writing, state, sent, fitted)
-        self._watching.end(message.id, state)
-        if state == "done":
-            self._title(person, conversation, model)
-
-    def _write(
-        self,
-        work: Work,
-        message: Message,
-        answer: Answer,
-        writing: "_Writing",
-        wanted: Sequence[State],
-    ) -> State:
-        """Take the pieces, keep and show them; how it ended."""
-        for delta in answer:
-            if delta.text or delta.reasoning:
-                writing.add(delta.text, delta.reasoning)
-                self._watching.add(message.id, delta.text, delta.reasoning)
-            if work.stop:
-                answer.cancel()
-        if wanted or (work.stop and not work.closing):
-            return "stopped"
-        return "done" if answer.reply is not None and answer.reply.error is None else "failed"
-
-    def _finish(
-        self,
-        message: Message,
-        answer: Answer,
-        writing: "_Writing",
-        state: State,
-        sent: dict[str, Any],
-        fitted: Fitted,
-    ) -> None:
-        reply = answer.reply
-        usage = timing = None
-        finish, error, parts = None, None, []
-        if reply is not None:
-            usage = {
-                "input": reply.usage.input,
-                "output": reply.usage.output,
-                "estimated": reply.usage.estimated,
-                "cost": reply.cost,
-            }
-            timing = {
-                "first": answer.first,
-                "seconds": reply.seconds,
-                "attempts": reply.attempts,
-            }
-            finish = reply.finish
-            if state == "failed":
-                error = (
-                    f"The model {message.model!r} gave no answer ({reply.error}): {reply.detail}"
-                )
-            elif state == "done" and not reply.usage.estimated:
-                off = self._estimator.learn(str(message.model), fitted.messages, reply.usage.input)
-                sent = {**sent, "estimate_error": round(off, 3)}
-            if sent.get("schema") is not None and state == "done":
-                value = requests.structured(writing.text)
-                parts.append({"type": "structured", "schema": sent["schema"], "value": value})
-            parts += _tool_calls(answer.body)
-        if answer.degraded:
-            sent = {**sent, "degraded": answer.degraded}
-        self._conversations.finish(
-            message.id,
-            state,
-            text=writing.text,
-            reasoning=writing.reasoning,
-            parts=parts or None,
-            model=None if reply is None else reply.model,
-            finish=finish,
-            error=error,
-            usage=usage,
-            timing=timing,
-            sent=sent,
-            fence=writing.fence,
-        )
-
-    # What is asked.
-
-    def _request(
-        self, person: Person, conversation: Conversation, message: Message, payload: Json
-    ) -> tuple[Fitted, dict[str, Any], dict[str, Any]]:
-        """What fits, the body that is sent, and what is kept to show it again."""
-        name = str(message.model)
-        model = catalog_of(self._database, self._settings, person.id).get(name)
-        sees = "vision" not in model.without
-        branch = self._conversations.branch(person, conversation.id, head=message.parent)
-        values = self.parameters.effective(person, name, conversation)
-        buffer = values.pop(BUFFER, None)
-        bound = values.get("max_tokens")
-        fitted = fit(
-            requests.turns(branch, self._reader(person), sees),
-            conversation.system,
-            model=name,
-            estimator=self._estimator,
-            window=model.context,
-            answer=bound if isinstance(bound, int) else ANSWER,
-            buffer=buffer if isinstance(buffer, int) else None,
-        )
-        schema, goes_on = payload.get("schema"), payload.get("goes_on")
-        body = requests.body([*fitted.messages, *_going_on(goes_on)], values, schema)
-        sent = {
-            "system": conversation.system,
-            "messages": list(fitted.ids),
-            "parameters": values,
-            "dropped": fitted.dropped,
-            "tokens": fitted.tokens,
-            "sees": sees,
-        }
-        if schema is not None:
-            sent["schema"] = schema
-        if goes_on:
-            sent["goes_on"] = goes_on
-        return fitted, body, sent
-
-    def _reader(self, person: Person) -> Callable[[str], tuple[Attachment, bytes]]:
-        files = self._conversations.attachments
-        return lambda name: (files.get(person, name), files.data(person, name))
+    def _jobs_of(self, conversation: str) -> Jobs:
+        """Where the jobs of a conversation are put: of a temporary one, nothing is kept on disk."""
+        if not is_temporary(conversation):
+            return self._jobs
+        with self._lock:
+            if self._private is None:
+                self._private = Jobs(self._conversations.places.memory)
+                if self._queue is not None:
+                    self._queue.serve(self._private)
+            return self._private
 
     def _models(
         self,
@@ -410,9 +406,8 @@ class Chat:
         model: str | None,
         compare: Sequence[str],
     ) -> list[str]:
-        names = list(dict.fromkeys(compare)) or [
-            model or conversation.model or self._settings.default_model or "rehearsal"
-        ]
+        standard = self._settings.default_model or REHEARSAL.name
+        names = list(dict.fromkeys(compare)) or [model or conversation.model or standard]
         if len(names) > MOST_COMPARED:
             raise InvalidInput(
                 f"At most {MOST_COMPARED} models answer side by side, not {len(names)}.", "compare"
@@ -422,102 +417,41 @@ class Chat:
             catalog.get(name)
         return names
 
-    def _begin(
-        self,
-        person: Person,
-        conversation: Conversation,
-        question: Message,
-        models: Sequence[str],
-        door: str,
-        schema: Json | None,
-        goes_on: Message | None = None,
-    ) -> Turn:
-        answers = [
-            self._conversations.add(
-                person,
-                conversation.id,
-                "assistant",
-                "",
-                parent=question.id,
-                door=door,
-                state="waiting",
-                model=model,
-                move_head=number == 0,
-            ).id
-            for number, model in enumerate(models)
-        ]
-        payload: dict[str, Any] = {"answers": answers}
-        if schema is not None:
-            payload["schema"] = dict(schema)
-        if goes_on is not None:
-            payload["goes_on"] = {"text": goes_on.text}
-        job = self._jobs.put(person.id, KIND, payload, subject=conversation.id)
-        if self.queue is not None:
-            self.queue.wake()
-        return Turn(job, conversation.id, question.id, tuple(answers))
+    def _still(self, model: str | None, person: Person) -> str | None:
+        """The model of an earlier answer, if it is there: an imported one may name any."""
+        known = catalog_of(self._database, self._settings, person.id).names()
+        return model if model in known else None
 
-    def _title(self, person: Person, conversation: Conversation, model: str) -> None:
-        """Let the model name a conversation that has no name yet; nobody waits for it."""
-        now = self._conversations.get(person, conversation.id)
-        if now.titled_by:
-            return
-        branch = self._conversations.branch(person, conversation.id, limit=2)
-        if len(branch) < 2:
-            return
-        asked = titles.request(branch[0].text, branch[1].text)
+    def _store(self, person: Person) -> Store:
+        return Store(
+            lambda name: self._conversations.message(person, name),
+            lambda message: self._following(person, message),
+        )
+
+    def _following(self, person: Person, message: Message) -> Message | None:
+        if message.role != "tool" and not requests.calls_of(message):
+            return None
+        return tool_calls.following(self._conversations.children(person, message.id), message)
+
+    def _recover(self) -> None:
         try:
-            reply, _ = self._completions.ask(
-                person, model, asked, door="title", subject=conversation.id
-            )
-            if title := titles.cleaned(reply.text):
-                self._conversations.change(person, conversation.id, title=title, titled_by="model")
+            if left := self._answering.recover():
+                log.warning("%d messages were left open by an earlier process", left)
         except WordmillError as error:
-            log.info("no title for %s: %s", conversation.id, error)
+            log.error("what an earlier process left could not be seen to: %s", error)
 
 
-class _Writing:
-    """What has come of an answer, stored now and then as it grows."""
-
-    def __init__(
-        self, conversations: Conversations, message: str, fence: Fence, begun: str
-    ) -> None:
-        self._conversations, self._message, self.fence = conversations, message, fence
-        self.text, self.reasoning = begun, ""
-        self._stored = 0.0
-
-    def add(self, text: str, reasoning: str) -> None:
-        """A piece has come. Raises Conflict when the answer is another worker's by now."""
-        self.text += text
-        self.reasoning += reasoning
-        if time.monotonic() - self._stored >= FLUSH:
-            self.flush()
-
-    def flush(self) -> None:
-        """Store it now."""
-        self._stored = time.monotonic()
-        self._conversations.partial(self._message, self.text, self.reasoning, fence=self.fence)
+def _turn(job: str, payload: Json) -> Turn:
+    return Turn(job, payload["conversation"], payload["question"], tuple(payload["answers"]))
 
 
-def _going_on(goes_on: Json | None) -> list[Json]:
-    if not goes_on:
-        return []
-    return [
-        {"role": "assistant", "content": goes_on["text"]},
-        {"role": "user", "content": requests.CONTINUE},
-    ]
+def _checked_schema(schema: Json) -> dict[str, Any]:
+    """A JSON schema that an answer can follow. Raises InvalidInput."""
+    made: dict[str, Any] = checked_json(dict(schema), "schema")
+    from jsonschema_rs import ValidationError, validator_for  # only where a schema is given
 
-
-def _tool_calls(body: Json | None) -> list[dict[str, Any]]:
-    if not body:
-        return []
-    choices = body.get("choices") or [{}]
-    calls = (choices[0].get("message") or {}).get("tool_calls") or ()
-    return [
-        {
-            "type": "tool_call",
-            "id": str(call.get("id", "")),
-            "name": str(call.get("function", {}).get("name", "")),
-            "arguments": str(call.get("function", {}).get("arguments", "")),
-        }
-        for call in calls
-    ]
+    try:
+        validator_for(made)
+    except (ValidationError, ValueError) as error:
+        raise InvalidInput(f"schema: this is no JSON schema: {error}.", "schema") from error
+    return made

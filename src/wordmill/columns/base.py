@@ -16,12 +16,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, LiteralString, get_args
+from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from wordmill.columns.faults import faults_of
+from wordmill.columns.faults import Fault, faults_of
 from wordmill.columns.files import fingerprint, resolve
 from wordmill.columns.plain import NotPlain, plain
 from wordmill.errors import RecipeError, RecipeErrors
@@ -111,6 +110,7 @@ class Config(BaseModel):
             options[name] = value
         try:
             options = plain(options)
+            self._refuse_truth(options)
             super().__init__(**options)
         except NotPlain as error:
             raise RecipeError(f"{kind}: {error}") from error
@@ -118,16 +118,16 @@ class Config(BaseModel):
             faults = faults_of(error, type(self), options)
             raise RecipeErrors([RecipeError(f"{kind}: {fault}") for fault in faults]) from error
 
-    @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: Value, info: ValidationInfo) -> Value:
-        """`true` is no 1, as pydantic would have it."""
-        if isinstance(value, bool) and info.field_name is not None:
-            kinds = set(_leaves(cls.model_fields[info.field_name].annotation))
+    def _refuse_truth(cls, options: Mapping[str, Value]) -> None:
+        """Raise NotPlain for `true` where a number belongs; pydantic would take it for 1."""
+        truths = {name for name, value in options.items() if isinstance(value, bool)}
+        for name, option in cls.model_fields.items() if truths else ():
+            called = option.alias or name
+            kinds = set(_leaves(option.annotation)) if called in truths else set()
             if kinds & {int, float} and not kinds & {bool, Any}:
-                kind: LiteralString = "int_type" if int in kinds else "float_type"
-                raise PydanticCustomError(kind, "true and false are no numbers")
-        return value
+                what = f"must be a number, not {str(options[called]).lower()}."
+                raise NotPlain(Fault((called,), what))
 
     def written(self) -> dict[str, Value]:
         """The options that differ from their defaults, as YAML would say them; `type` first."""

@@ -9,7 +9,7 @@ import ast
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module, invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,8 +21,11 @@ from wordmill.types import Value
 
 Function = Callable[[Value], Value]
 
-_imported: dict[Path, str] = {}
-"""The fingerprint that a module of a recipe's folder had when it was imported."""
+_seen: dict[Path, str] = {}
+"""The fingerprint that a module of a recipe's folder had when it was imported, by its file."""
+
+_folders: set[Path] = set()
+"""Folders of recipes that modules were imported from."""
 
 
 def split(path: str) -> tuple[str, str]:
@@ -39,9 +42,9 @@ def source_of(path: str, folder: Path) -> str:
     folder: of the recipe.
     """
     module, _ = split(path)
-    files = _local_files(module, folder.absolute())
-    if files:
-        return _fingerprint(files)
+    local = _local_modules(module, folder.absolute())
+    if local:
+        return _fingerprint(local.values())
     try:
         spec = find_spec(module)
     except (Exception, SystemExit):  # noqa: BLE001 - a package above it may raise anything
@@ -89,54 +92,63 @@ def words(error: BaseException) -> str:
 
 
 def _look_in(folder: Path, module_name: str) -> None:
-    """Put the folder first, and forget modules of another folder, and those that have changed."""
-    top = module_name.partition(".")[0]
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    invalidate_caches()
-    files = _local_files(module_name, folder)
-    if not files:
-        return
-    text = _fingerprint(files)
-    origin = getattr(sys.modules.get(top), "__file__", None)
-    elsewhere = origin is not None and not Path(origin).is_relative_to(folder)
-    if elsewhere or _imported.get(files[0], text) != text:
-        ours = {str(file) for file in files}
-        for name, module in list(sys.modules.items()):
-            of_top = name == top or name.startswith(f"{top}.")
-            if of_top or getattr(module, "__file__", None) in ours:
-                del sys.modules[name]
+    """Put the folder first, and forget modules that are another's under these names, or changed."""
+    if str(folder) in sys.path:
         sys.path.remove(str(folder))
-        sys.path.insert(0, str(folder))
-    _imported[files[0]] = text
+    sys.path.insert(0, str(folder))
+    invalidate_caches()
+    local = _local_modules(module_name, folder)
+    if not local:
+        return
+    text = _fingerprint(local.values())
+    changed = _seen.get(local[module_name], text) != text
+    _seen[local[module_name]] = text
+    _folders.add(folder.resolve())
+    top = module_name.partition(".")[0]
+    loaded = {name: _loaded_from(name) for name in local.keys() & sys.modules.keys()}
+    anothers = {
+        name
+        for name, file in loaded.items()
+        if file not in (None, local[name].resolve())
+        # What is installed stays, also where the folder has a file of that name.
+        and (name.partition(".")[0] == top or any(file.is_relative_to(one) for one in _folders))
+    }
+    if changed or anothers:
+        ours = {name for name, file in loaded.items() if file == local[name].resolve()}
+        below = {name for name in sys.modules if name.partition(".")[0] == top}
+        for name in anothers | below | (ours if changed else set()):
+            del sys.modules[name]
+
+
+def _loaded_from(name: str) -> Path | None:
+    file = getattr(sys.modules[name], "__file__", None)
+    return Path(file).resolve() if file else None
 
 
 # What a module is made of ---------------------------------------------------------------------
 
 
-def _fingerprint(files: list[Path]) -> str:
+def _fingerprint(files: Iterable[Path]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
         digest.update(f"{file.name} {fingerprint(file, str(file))}\n".encode())
     return digest.hexdigest()
 
 
-def _local_files(module: str, folder: Path) -> list[Path]:
-    """The module's file in a folder, then those of the folder that it needs, in a fixed order."""
-    found: dict[Path, None] = {}
+def _local_modules(module: str, folder: Path) -> dict[str, Path]:
+    """The module and its file in a folder, then those of the folder that it needs, by name."""
+    found: dict[str, Path] = {}
     waiting = [module]
     while waiting:
-        name = waiting.pop()
-        for part in _with_packages(name):
-            file = _file(part, folder)
-            if file is not None and file not in found:
-                found[file] = None
-                package = part if file.name == "__init__.py" else part.rpartition(".")[0]
-                waiting += sorted(_imports(file, package))
-    own = _file(module, folder)
-    if own is None:
-        return []
-    return [own, *sorted(found.keys() - {own})]
+        for name in _with_packages(waiting.pop()):
+            file = _file(name, folder)
+            if file is not None and name not in found:
+                found[name] = file
+                package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+                waiting += _imports(file, package)
+    if module not in found:
+        return {}
+    return {module: found.pop(module), **dict(sorted(found.items()))}
 
 
 def _with_packages(module: str) -> Iterator[str]:

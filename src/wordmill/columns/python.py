@@ -3,9 +3,9 @@
     total: {type: python, function: "shop:total", needs: [price, count]}
 
 The function's module is looked for in the recipe's folder first, and its text is part of the
-recipe's digest (see `modules`). It gets a dict with the values
-that `needs` names and the row's number under `row`, and returns a JSON value; what it raises
-becomes the cell's error. With `batch: true` it gets a list of such dicts and returns a list.
+recipe's digest (see `modules`). It gets a dict with the values that `needs` names and the row's
+number under `row`, and returns a JSON value; what it raises becomes the cell's error. With
+`batch: true` it gets a list of such dicts and returns a list.
 
 This is code that runs with your rights. Generate from a stranger's recipe only after reading it.
 """

@@ -162,10 +162,10 @@ def set_decoding_mode(
     spoken=("config", "setting", "parameter", "einstellung"),
 )
 def config(context: Context) -> Outcome:
-    """Those that are not the model's own."""
-    values = [one for one in _view(context) if one.value is not None]
+    """Those that somebody chose."""
+    values = [one for one in _view(context) if one.changed]
     if not values:
-        return Outcome("All settings are the model's own.", {"settings": {}})
+        return Outcome("You changed no setting.", {"settings": {}})
     return _table(values)
 
 

@@ -10,7 +10,6 @@ from wordmill.completions.lanes import Lane
 from wordmill.errors import EngineError
 from wordmill.types import Reply, Usage
 
-
 Json: TypeAlias = Mapping[str, Any]
 
 DRAIN: Final = 1.0
@@ -101,6 +100,12 @@ class Answer:
         """Close the connection to the server; what has come stays. From any thread."""
         self._cancelled = True
         self.stream.cancel()
+
+    def __enter__(self) -> "Answer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """It is no longer needed: cancelled when it has not ended. Harmless when repeated."""

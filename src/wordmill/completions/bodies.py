@@ -14,6 +14,7 @@ from wordmill.providers.openai import SCHEMA_PROMPT
 from wordmill.types import Message, RequestShape, Role
 
 _OWN: Final = ("model", "messages", "stream", "stream_options", "response_format", "tools")
+PICTURE: Final = 3000
 _ROLES: Final = ("system", "user", "assistant")
 
 Json = Mapping[str, Any]
@@ -73,6 +74,21 @@ def text_of(content: Any) -> str:
     if isinstance(content, Sequence):
         return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
     return ""
+
+
+def length(body: Json) -> int:
+    """Characters of a body that a model reads; a picture counts as some, however large it is."""
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return len(json.dumps(body))
+    rest = {name: value for name, value in body.items() if name != "messages"}
+    size = len(json.dumps(rest))
+    for message in messages:
+        content = message.get("content")
+        size += len(text_of(content)) + len(json.dumps(message.get("tool_calls") or ""))
+        if isinstance(content, list):
+            size += PICTURE * sum(part.get("type") != "text" for part in content)
+    return size
 
 
 def _rich(message: Json) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from wordmill._engine import EngineFault, Stream
 from wordmill.accounts import Accounts, Amount, Person
 from wordmill.completions.answer import Answer, reply_of
-from wordmill.completions.bodies import as_sent, fitted, shape_of
+from wordmill.completions.bodies import as_sent, fitted, length, shape_of
 from wordmill.completions.lanes import Lane, Lanes
 from wordmill.database import Database
 from wordmill.errors import EngineError, ModelFailed
@@ -142,7 +142,7 @@ class Completions:
     def _estimate(self, body: Json, lane: Lane) -> Amount:
         """The most that a request can take, as far as it is bounded."""
         model = lane.provider.model
-        read = len(json.dumps(body)) // 3
+        read = length(body) // 3
         bound = body.get("max_tokens") or body.get("max_completion_tokens")
         said = bound if isinstance(bound, int) else self._settings.default_max_tokens
         money = (read * model.price_in + said * model.price_out) / 1e6

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from wordmill.columns.files import BUILT_IN as SHIPPED
 from wordmill.database import Database
 from wordmill.datasets.export import export
 from wordmill.datasets.reading import Dataset, open_dataset
@@ -207,7 +208,7 @@ class Desk:
                     f"columns.{name}: a column of the type `python` runs code on this server, "
                     "which only an admin's recipe may."
                 )
-            if column.reads():
+            if not all(path.startswith(SHIPPED) for path in column.reads()):
                 raise Forbidden(
                     f"columns.{name}: it reads a file of this server, which only an admin's "
                     "recipe may."

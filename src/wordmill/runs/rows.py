@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from wordmill._engine import Engine
+from wordmill.errors import ConfigError
 
 if TYPE_CHECKING:
     from wordmill.datasets import DatasetResult, DatasetWriter, Summary
@@ -27,7 +28,13 @@ class RowStore:
     def __init__(self, engine: Engine, rows: int, writer: "Callable[[], DatasetWriter]") -> None:
         self._engine, self._rows, self._make_writer = engine, rows, writer
         self._writer: DatasetWriter | None = None
-        self._ended = bytearray(rows)
+        try:
+            self._ended = bytearray(rows)
+        except MemoryError as error:
+            raise ConfigError(
+                f"{rows:,} rows need as many bytes of memory, and this machine does not give them: "
+                "make several runs, each with a seed of its own."
+            ) from error
         self._written = 0
         self.ended = 0
 
@@ -64,8 +71,9 @@ class RowStore:
 
     def finish(self, summary: "Summary") -> "DatasetResult":
         """Write all that is left; rows that were not made are left out."""
-        while self._written < self._rows:
-            self._write(min(self._written + GROUP, self._rows))
+        high = self._ended.rfind(1) + 1
+        while self._written < high:
+            self._write(min(self._written + GROUP, high))
         return self._open().finish(summary)
 
     def discard(self) -> None:

@@ -189,6 +189,13 @@ class Settings:
         int,
         Row(BYTES, "bytes", "The most that a file of conversations may hold, once unpacked."),
     ] = 2 * 1024 * 1024 * 1024
+    answers_at_once: Annotated[
+        int,
+        Row(whole(1), "answers", "Made at the same time by one process; further ones wait."),
+    ] = 32
+    titles: Annotated[bool, Row(FLAG, "", "Whether a model gives each conversation its title.")] = (
+        True
+    )
     sign_up: Annotated[
         str,
         Row(

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::merge::{decimal, merge};
 use super::number::{tighter, Bounds, Number};
 use super::pattern::Pattern;
-use super::text::Hint;
+use super::text::{fitting, Hint};
 use super::{Array, Format, Node, Object, Property, Schema, Text};
 
 /// Nested schemas, followed references included.
@@ -19,6 +19,8 @@ const MOST_COMBINED: usize = 100_000;
 const MOST_BRANCHES: usize = 64;
 /// What `minItems`, `minProperties` and `minLength` may ask for.
 const LARGEST: f64 = 100_000.0;
+/// Numbers are between this and its contrary.
+const LARGEST_NUMBER: f64 = 1e18;
 const UNBOUNDED: u32 = u32::MAX;
 
 /// Keywords that restrict values; `$ref` with none of them beside it is a plain reference.
@@ -310,6 +312,12 @@ fn number(integer: bool, schema: &Map<String, Value>, name: &str) -> Result<Numb
         let closed = decimal(schema, keyword).map(|bound| (bound, schema.get(exclusive) == Some(&Value::Bool(true))));
         tighter(closed, decimal(schema, exclusive).map(|bound| (bound, true)), upper)
     };
+    for (keyword, sign) in [("minimum", 1.0), ("exclusiveMinimum", 1.0), ("maximum", -1.0), ("exclusiveMaximum", -1.0)] {
+        let number = schema.get(keyword).and_then(Value::as_number).map(ToString::to_string);
+        if let Some(number) = number.filter(|number| number.parse().is_ok_and(|bound: f64| bound * sign >= LARGEST_NUMBER)) {
+            return Err(format!("{keyword} is {number}{}, and the rehearsal model writes no number beyond {LARGEST_NUMBER:e}", at(name)));
+        }
+    }
     let low = bound("minimum", "exclusiveMinimum", false);
     let high = bound("maximum", "exclusiveMaximum", true);
     Number::new(&Bounds { integer, low, high, multiple: decimal(schema, "multipleOf") })
@@ -323,7 +331,12 @@ fn text(schema: &Map<String, Value>, name: &str) -> Result<Text, String> {
     }
     let pattern = schema.get("pattern").and_then(Value::as_str).map(|pattern| parse(pattern, name)).transpose()?;
     let format = schema.get("format").and_then(Value::as_str).and_then(format);
-    Ok(Text { least, most, pattern, format, hint: Hint::of(name) })
+    let fitting = match format.filter(|_| pattern.is_none()) {
+        Some(format) => fitting(format, least, most)
+            .ok_or_else(|| format!("the rehearsal model writes no text of that format and length{}", at(name)))?,
+        None => Vec::new(),
+    };
+    Ok(Text { least, most, pattern, format, fitting, hint: Hint::of(name) })
 }
 
 fn parse(pattern: &str, name: &str) -> Result<Pattern, String> {

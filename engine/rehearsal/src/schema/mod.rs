@@ -47,6 +47,8 @@ struct Text {
     most: Option<usize>,
     pattern: Option<Pattern>,
     format: Option<Format>,
+    /// Texts of the format that keep the lengths; none are listed where all of them do.
+    fitting: Vec<String>,
     hint: Hint,
 }
 

@@ -11,6 +11,8 @@ const MOST_REPEATS: usize = 1000;
 const DEEPEST: usize = 40;
 /// What one text may hold; a pattern of nested repeats stops there.
 const LONGEST: usize = 64 * 1024;
+/// Repeats of parts that may be empty, in one text.
+const MOST_ROUNDS: usize = 10_000;
 
 /// A pattern that texts can be drawn from.
 #[derive(Debug)]
@@ -56,14 +58,24 @@ impl Pattern {
         if parser.at < letters.len() {
             return Err(format!("has a ) too many at character {}", parser.at + 1));
         }
+        if node.shortest > LONGEST {
+            return Err(format!("matches no text below {} characters, and the rehearsal model writes at most {LONGEST}", node.shortest));
+        }
         Ok(Self(node))
     }
 
     /// Appends a text that matches, with a length between `low` and `high` characters where the
     /// pattern has one.
     pub(crate) fn write(&self, random: &mut Random, low: usize, high: usize, out: &mut String) {
-        self.0.write(random, low, high.min(LONGEST), out);
+        self.0.write(random, low, high.min(LONGEST), &mut Draft { text: out, rounds: 0 });
     }
+}
+
+/// A text that is being written.
+struct Draft<'a> {
+    text: &'a mut String,
+    /// Repeats of parts that may be empty, so far.
+    rounds: usize,
 }
 
 impl From<Kind> for Node {
@@ -85,14 +97,14 @@ impl From<Kind> for Node {
 
 impl Node {
     /// Appends a text of `low` to `high` characters, as far as that can be; how many it has.
-    fn write(&self, random: &mut Random, low: usize, high: usize, out: &mut String) -> usize {
+    fn write(&self, random: &mut Random, low: usize, high: usize, out: &mut Draft<'_>) -> usize {
         match &self.kind {
             Kind::Literal(letter) => {
-                out.push(*letter);
+                out.text.push(*letter);
                 1
             }
             Kind::Class(ranges) => {
-                out.push(draw(ranges, random));
+                out.text.push(draw(ranges, random));
                 1
             }
             Kind::Sequence(parts) => {
@@ -108,14 +120,18 @@ impl Node {
                 let node = if fitting.is_empty() { &nodes[random.below(nodes.len())] } else { fitting[random.below(fitting.len())] };
                 node.write(random, low, high, out)
             }
+            Kind::Repeat(node, ..) if node.longest == 0 => 0,
             Kind::Repeat(node, least, most) => {
                 let most = most.unwrap_or(usize::MAX);
-                let needed = low.div_ceil(node.longest.max(1)).clamp(*least, most);
+                // A part that may be empty matches as often as it must without another character.
+                let least = if node.shortest == 0 { 0 } else { *least };
+                let needed = low.div_ceil(node.longest).clamp(least, most);
                 let possible = high.checked_div(node.shortest).unwrap_or(usize::MAX).min(most).min(needed.saturating_add(REACH));
                 let times = random.between(needed, possible);
                 let mut written = 0;
                 for number in 1..=times {
-                    if out.len() > LONGEST {
+                    out.rounds += usize::from(node.shortest == 0);
+                    if out.text.len() > LONGEST || (node.shortest == 0 && out.rounds > MOST_ROUNDS) {
                         break;
                     }
                     let left = ((times - number).saturating_mul(node.shortest), (times - number).saturating_mul(node.longest));
@@ -128,7 +144,7 @@ impl Node {
 
     /// The same for a part: what is before it has `written` characters, and what is behind it will
     /// have between the two of `left`.
-    fn share(&self, random: &mut Random, (low, high): Lengths, left: Lengths, written: usize, out: &mut String) -> usize {
+    fn share(&self, random: &mut Random, (low, high): Lengths, left: Lengths, written: usize, out: &mut Draft<'_>) -> usize {
         let low = low.saturating_sub(written).saturating_sub(left.1);
         let high = high.saturating_sub(written).saturating_sub(left.0);
         self.write(random, low, high, out)
@@ -495,9 +511,19 @@ mod tests {
 
     #[test]
     fn nested_repeats_come_to_an_end() {
-        let pattern = Pattern::parse("((((a{100}){100}){100}){100}){100}").unwrap();
-        let mut out = String::new();
-        pattern.write(&mut Random::new(1), 0, usize::MAX, &mut out);
-        assert!(out.len() < 2 * LONGEST);
+        for pattern in [
+            "((((a{1,100}){1,100}){1,100}){1,100}){1,100}",
+            "(((((){1000}){1000}){1000}){1000}){1000}",
+            "((((((((a?){9})*)*)*)*)*)*){1000}",
+        ] {
+            let read = Pattern::parse(pattern).unwrap();
+            for high in [0, usize::MAX] {
+                let mut out = String::new();
+                read.write(&mut Random::new(1), 0, high, &mut out);
+                assert!(out.len() < 2 * LONGEST, "{pattern}");
+            }
+        }
+        let endless = Pattern::parse("(((a{100}){100}){100}){100}").unwrap_err();
+        assert_eq!(endless, "matches no text below 100000000 characters, and the rehearsal model writes at most 65536");
     }
 }

@@ -4,10 +4,13 @@ use std::fmt::Write as _;
 
 use super::{Format, Text};
 use crate::prose::Voice;
+use crate::random::Random;
 use crate::vocabulary::{CITIES, COLOURS, COUNTRIES, FIRST_NAMES, LAST_NAMES, NOUNS};
 
 /// Draws of a pattern that has gaps in its lengths, at most.
 const TRIES: usize = 8;
+/// Texts of a format from which those that keep some lengths are taken.
+const DRAWN: usize = 512;
 /// Seconds from 2000-01-01 to 2037-12-31.
 const SECONDS: usize = 1_199_145_600;
 
@@ -141,8 +144,12 @@ pub(super) fn write(text: &Text, voice: &mut Voice<'_>, out: &mut String) {
         out.push_str(&drawn);
         return;
     }
+    if !text.fitting.is_empty() {
+        out.push_str(&text.fitting[voice.random.below(text.fitting.len())]);
+        return;
+    }
     if let Some(format) = text.format {
-        return formatted(format, voice, out);
+        return formatted(format, &mut voice.random, out);
     }
     let from = out.len();
     let narrow = text.most.is_some_and(|most| most < 40);
@@ -197,22 +204,41 @@ fn short(hint: Hint, voice: &mut Voice<'_>, out: &mut String) {
         }
         Hint::FirstName => out.push_str(random.pick(FIRST_NAMES)),
         Hint::LastName => out.push_str(random.pick(LAST_NAMES)),
-        Hint::Email => formatted(Format::Email, voice, out),
+        Hint::Email => formatted(Format::Email, random, out),
         Hint::City => out.push_str(random.pick(CITIES)),
         Hint::Country => out.push_str(random.pick(COUNTRIES)),
         Hint::Street => put(out, format_args!("{} {} Street", random.between(1, 180), capital(random.pick(NOUNS)))),
         Hint::Postcode => put(out, format_args!("{:05}", random.between(1000, 99_999))),
         Hint::Phone => put(out, format_args!("+1 555 01{:02}", random.below(100))),
-        Hint::Link => formatted(Format::Uri, voice, out),
-        Hint::Date => formatted(Format::Date, voice, out),
+        Hint::Link => formatted(Format::Uri, random, out),
+        Hint::Date => formatted(Format::Date, random, out),
         Hint::Colour => out.push_str(random.pick(COLOURS)),
         Hint::Identifier => put(out, format_args!("{}-{:04}", random.pick(NOUNS), random.below(10_000))),
         Hint::Sentence | Hint::Sentences => voice.sentence(out),
     }
 }
 
-fn formatted(format: Format, voice: &mut Voice<'_>, out: &mut String) {
-    let random = &mut voice.random;
+/// Texts of a format that keep the lengths; none are listed where all of them do. None if none does.
+pub(super) fn fitting(format: Format, least: usize, most: Option<usize>) -> Option<Vec<String>> {
+    let mut random = Random::new(1);
+    let all = (0..DRAWN).map(|_| {
+        let mut text = String::new();
+        formatted(format, &mut random, &mut text);
+        text
+    });
+    let mut fitting: Vec<String> = all.filter(|text| (least..=most.unwrap_or(usize::MAX)).contains(&text.chars().count())).collect();
+    match fitting.len() {
+        0 => None,
+        DRAWN => Some(Vec::new()),
+        _ => {
+            fitting.sort();
+            fitting.dedup();
+            Some(fitting)
+        }
+    }
+}
+
+fn formatted(format: Format, random: &mut Random, out: &mut String) {
     let (year, month, day) = (random.between(2000, 2037), random.between(1, 12), random.between(1, 28));
     let second = random.below(SECONDS);
     let (hours, minutes, seconds) = (second / 3600 % 24, second / 60 % 60, second % 60);
@@ -264,7 +290,6 @@ fn capital(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Random;
 
     #[test]
     fn names_tell_what_a_string_is() {
@@ -290,7 +315,7 @@ mod tests {
         for hint in hints {
             for (least, most) in [(0, 1), (1, 1), (3, 3), (10, 12), (200, 220), (0, 60), (500, 500)] {
                 let mut out = "before ".to_owned();
-                let text = Text { least, most: Some(most), pattern: None, format: None, hint };
+                let text = Text { least, most: Some(most), pattern: None, format: None, fitting: Vec::new(), hint };
                 write(&text, &mut voice, &mut out);
                 let length = out.strip_prefix("before ").unwrap().chars().count();
                 assert!((least..=most).contains(&length), "{hint:?} {least} {most}: {out}");

@@ -104,7 +104,8 @@ async def completions(caller: Talks, request: Request) -> Response:
     prompts = [prompts] if isinstance(prompts, str) else prompts
     if not isinstance(prompts, list) or not all(isinstance(one, str) for one in prompts):
         raise InvalidInput("prompt is a text or a list of texts.", "prompt")
-    bounds = {key: body[key] for key in ("max_tokens", "temperature", "seed") if key in body}
+    known = ("max_tokens", "temperature", "seed")
+    bounds: dict[str, Any] = {key: body[key] for key in known if key in body}
     choices, read, written = [], 0, 0
     for number, prompt in enumerate(prompts[:128]):
         asked: dict[str, Any] = {"messages": [{"role": "user", "content": prompt}]}

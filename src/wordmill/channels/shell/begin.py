@@ -14,7 +14,7 @@ from wordmill.channels.shell.partner import Found, Partner, Place
 from wordmill.channels.shell.prompting import Prompt, no_history, open_history
 from wordmill.channels.shell.rendering import Page, Plain, Rendered, make_console
 from wordmill.channels.shell.session import Shell, unfinished
-from wordmill.channels.shell.watching import Leave, watch
+from wordmill.channels.shell.watching import Leave, keys, watch
 from wordmill.errors import InvalidInput, WordmillError
 from wordmill.settings import Settings
 from wordmill.storage import said
@@ -74,7 +74,8 @@ def answer(partner: Partner, wish: Wish, question: Question) -> int:
         files.append(partner.attach(place, path.name, data))
     asked = partner.send(place, "\n\n".join(parts), files)
     try:
-        ended, stopped = watch(partner, place, asked, _page())
+        with keys(shown=False):
+            ended, stopped = watch(partner, place, asked, _page())
     except Leave:
         return 130
     except BaseException:

@@ -16,7 +16,7 @@ from rich.text import Text
 from wordmill.channels.shell.partner import Found, Partner, Place, Said
 from wordmill.channels.shell.prompting import Prompt
 from wordmill.channels.shell.rendering import Page, Plain, Rendered, safe
-from wordmill.channels.shell.watching import Leave, watch
+from wordmill.channels.shell.watching import Leave, keys, watch
 from wordmill.commands import COMMANDS, Argument, File, Group, Outcome, Registry, Suggestion
 from wordmill.commands.help import overview
 from wordmill.commands.language import may_mean_a_command
@@ -61,15 +61,16 @@ class Shell:
 
     def run(self, found: Found | None = None) -> None:
         """Until the person leaves. found: a conversation that is gone on with."""
-        self._greet(found)
-        try:
-            if found is not None and found.last and found.last[-1].open:
-                self._answer(found.last[-1].id)
-            while self._turn():
+        with keys(shown=False):
+            self._greet(found)
+            try:
+                if found is not None and found.last and found.last[-1].open:
+                    self._answer(found.last[-1].id)
+                while self._turn():
+                    pass
+            except Leave:
                 pass
-        except Leave:
-            pass
-        self.note("Bye.")
+            self.note("Bye.")
 
     def _turn(self) -> bool:
         """One line; whether there will be another."""
@@ -317,7 +318,8 @@ def editor(
     import click
 
     try:
-        written = click.edit(text or "", extension=".md")
+        with keys(shown=True):
+            written = click.edit(text or "", extension=".md")
     except click.ClickException as error:
         raise InvalidInput(f"{error.message} Set EDITOR to one that works.") from error
     if written is None or not written.strip():

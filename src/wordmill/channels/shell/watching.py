@@ -2,7 +2,7 @@
 
 The answer is read in a thread of its own, so that a key is heard at once whatever the network does.
 The first Ctrl-C asks the partner to stop the answer and goes on showing it until it has ended, a
-second one leaves the shell. What is typed meanwhile is not shown, and waits for the next prompt.
+second one leaves the shell.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def watch(partner: Partner, place: Place, answer: str, page: Page) -> tuple[Said
         nonlocal asked
         asked += 1
 
-    with _heard(hear), quiet_keys():
+    with _heard(hear):
         reader.start()
         try:
             while True:
@@ -96,17 +96,21 @@ def _heard(hear: "signal._HANDLER") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet_keys() -> Iterator[None]:
-    """Keys are kept for later and not shown; Ctrl-C works."""
+def keys(*, shown: bool) -> Iterator[None]:
+    """Whether keys that are pressed while nobody asks for a line appear on the screen.
+
+    Not shown, they wait for the next prompt, one by one; Ctrl-C works either way.
+    """
     try:
         descriptor = sys.stdin.fileno()
         before = termios.tcgetattr(descriptor)
     except (OSError, ValueError, termios.error):
         yield
         return
-    silent = [*before]
-    silent[3] &= ~(termios.ECHO | termios.ICANON)
-    termios.tcsetattr(descriptor, termios.TCSANOW, silent)
+    modes = [*before]
+    line = termios.ECHO | termios.ICANON
+    modes[3] = modes[3] | line if shown else modes[3] & ~line
+    termios.tcsetattr(descriptor, termios.TCSANOW, modes)
     try:
         yield
     finally:

@@ -18,7 +18,8 @@ from wordmill.channels.web import i18n
 from wordmill.channels.web.gate import COOKIE
 from wordmill.errors import NotFound, TooMany, Unauthenticated, WordmillError
 
-SESSION_SECONDS: Final = 30 * 24 * 3600
+STATE: Final = "wordmill-oidc"
+"""The cookie of a sign-in at another provider, while it lasts."""
 _SHOWN: Final = 500
 """Messages of a shared branch that its page shows."""
 
@@ -63,7 +64,37 @@ def make_entry(house: House) -> APIRouter:
             token = accounts.sessions.sign_in(email, password, *_caller(request))
         except (Unauthenticated, TooMany) as error:
             return _login(request, house, next, email, error)
-        return _signed_in(request, token, next)
+        return _signed_in(request, house, token, next)
+
+    @router.get("/login/oidc")
+    def elsewhere(request: Request, next: str = "/") -> Response:  # noqa: A002
+        back = str(request.url_for("come_back"))
+        try:
+            begun = accounts.oidc.begin(back, back=_inside(next))
+        except WordmillError as error:
+            return _login(request, house, next, error=error)
+        response = RedirectResponse(begun.url, 303)
+        response.set_cookie(
+            STATE, begun.state, max_age=600, httponly=True, samesite="lax",
+            secure=request.url.scheme == "https",
+        )  # fmt: skip
+        return response
+
+    @router.get("/login/oidc/back")
+    def come_back(request: Request) -> Response:
+        address, agent = _caller(request)
+        try:
+            ended = accounts.oidc.finish(
+                dict(request.query_params), request.cookies.get(STATE, ""), address=address
+            )
+        except WordmillError as error:
+            return _login(request, house, "/", error=error)
+        if ended.person.role == "pending":
+            return _waits(request)
+        token = accounts.sessions.open(ended.person, address, agent, how="oidc")
+        response = _signed_in(request, house, token, ended.back)
+        response.delete_cookie(STATE)
+        return response
 
     @router.post("/logout")
     @router.get("/logout")
@@ -93,7 +124,7 @@ def make_entry(house: House) -> APIRouter:
             token = accounts.sessions.sign_in(email, password, *_caller(request))
         except WordmillError as error:
             return _first(request, code, email, name, error)
-        return _signed_in(request, token, "/")
+        return _signed_in(request, house, token, "/")
 
     @router.get("/sign-up")
     def sign_up(request: Request) -> Response:
@@ -113,12 +144,9 @@ def make_entry(house: House) -> APIRouter:
         except WordmillError as error:
             return _sign_up(request, email, name, error)
         if person.role == "pending":
-            _ = _texts(request)
-            return _page(
-                request, _("Thank you"), words=_("An admin has to let you in. Come back later.")
-            )
+            return _waits(request)
         return _signed_in(
-            request, accounts.sessions.sign_in(email, password, *_caller(request)), "/"
+            request, house, accounts.sessions.sign_in(email, password, *_caller(request)), "/"
         )
 
     @router.get("/shared/{token}")
@@ -144,6 +172,11 @@ def make_entry(house: House) -> APIRouter:
         return _page(request, branch.title or _("A conversation"), messages=said, wide=True)
 
     return router
+
+
+def _waits(request: Request) -> Response:
+    _ = _texts(request)
+    return _page(request, _("Thank you"), words=_("An admin has to let you in. Come back later."))
 
 
 def _login(
@@ -267,12 +300,12 @@ def _texts(request: Request):  # type: ignore[no-untyped-def]  # gettext's own f
     return i18n.texts(i18n.chosen(request.headers.get("accept-language"))).gettext
 
 
-def _signed_in(request: Request, token: str, back: str) -> Response:
+def _signed_in(request: Request, house: House, token: str, back: str) -> Response:
     response = RedirectResponse(_inside(back), 303)
     response.set_cookie(
         COOKIE,
         token,
-        max_age=SESSION_SECONDS,
+        max_age=int(house.settings.session_longest),
         httponly=True,
         samesite="lax",
         secure=request.url.scheme == "https",

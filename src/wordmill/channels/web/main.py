@@ -1,15 +1,19 @@
 """The workbench: which pages there are, and for whom."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from wordmill.channels.web import place
-from wordmill.channels.web.pages import chat, explore, generate, models, people, settings
+from wordmill.channels.web.views import chat, explore, generate, models, people, settings
 
-st.set_page_config(page_title="Wordmill", page_icon=":material/forum:", layout="wide")
+# Our own picture: Streamlit would have the browser fetch one of its icons from another server.
+icon = (Path(__file__).parent / "icon.svg").read_text(encoding="utf-8")
+st.set_page_config(page_title="Wordmill", page_icon=icon, layout="wide")
 who = place.person()
 _ = place.texts(who)
 shown = [
-    st.Page(chat.show, title=_("Chat"), icon=":material/forum:", url_path="chat", default=True),
+    st.Page(chat.show, title=_("Chat"), icon=":material/forum:", default=True),
     st.Page(generate.show, title=_("Generate"), icon=":material/factory:", url_path="generate"),
     st.Page(explore.show, title=_("Explore"), icon=":material/travel_explore:", url_path="explore"),
     st.Page(models.show, title=_("Models"), icon=":material/neurology:", url_path="models"),
@@ -19,4 +23,5 @@ if who.role == "admin":
     shown.insert(
         4, st.Page(people.show, title=_("People"), icon=":material/group:", url_path="people")
     )
+st.html("<style>.stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 3rem; }</style>")
 st.navigation(shown, position="top").run()

@@ -31,6 +31,7 @@ OPTIONS: dict[str, Any] = {
     "server.maxUploadSize": 20,
     "theme.primaryColor": "#a6451f",
     "theme.baseRadius": "0.45rem",
+    "theme.headingFontSizes": ["1.75rem", "1.4rem", "1.2rem", "1.1rem", "1rem", "1rem"],
     "theme.dark.primaryColor": "#e0855c",
 }
 """Of Streamlit. Uploads in MB: what an attachment may have."""

@@ -33,7 +33,7 @@ def show() -> None:
     """Draw the page."""
     who, house = place.person(), place.house()
     _ = place.texts(who)
-    st.title(_("Explore"))
+    st.title(_("Explore"), anchor=False)
     desk = house.desk(who)
     runs = [run for run in desk.registry.all() if run.state != "running"]
     if not runs:

@@ -31,11 +31,11 @@ def show() -> None:
     """Draw the page."""
     who, house = place.person(), place.house()
     _ = place.texts(who)
-    st.title(_("Generate"))
+    st.title(_("Generate"), anchor=False)
     wish = _wished(house, who, _)
     if wish is not None:
         _go(house, who, wish, _)
-    st.subheader(_("Runs"))
+    st.subheader(_("Runs"), anchor=False)
     _runs()
 
 

@@ -18,7 +18,7 @@ def show() -> None:
     if who.role != "admin":
         st.error(_("This page is for admins."))
         return
-    st.title(_("People"))
+    st.title(_("People"), anchor=False)
     with parts.said():
         everybody = house.accounts.people.all(who)
         st.dataframe(

@@ -17,7 +17,7 @@ def show() -> None:
     """Draw the page."""
     who, house = place.person(), place.house()
     _ = place.texts(who)
-    st.title(_("Models"))
+    st.title(_("Models"), anchor=False)
     with parts.said():
         found = house.catalog.all()
         st.dataframe(

@@ -15,7 +15,7 @@ import streamlit as st
 from wordmill.accounts import Person
 from wordmill.channels.house import House
 from wordmill.channels.web import parts, place
-from wordmill.channels.web.pages import chat_drawer, chat_list
+from wordmill.channels.web.views import chat_drawer, chat_list
 from wordmill.chat.types import Conversation, Message
 
 SHOWN: Final = 50
@@ -45,14 +45,16 @@ def show() -> None:
         st.rerun()
     ratings = house.conversations.ratings(who, conversation.id)
     for message in branch:
-        if message.role in ("user", "assistant"):
+        if message.role == "tool":
+            _tool(house, who, message, _)
+        elif message.role in ("user", "assistant"):
             score = ratings[message.id].score if message.id in ratings else None
             _message(house, who, message, score, _)
     _write(house, who, conversation, _)
 
 
 def _welcome(house: House, who: Person, _: Texts) -> None:
-    st.title(_("What shall we talk about?"))
+    st.title(_("What shall we talk about?"), anchor=False)
     if all(model.provider == "rehearsal" for model, _source in house.catalog.all()):
         st.info(
             _(
@@ -65,7 +67,9 @@ def _welcome(house: House, who: Person, _: Texts) -> None:
 
 def _head(house: House, who: Person, conversation: Conversation, _: Texts) -> None:
     left, right = st.columns([5, 1], vertical_alignment="center")
-    left.subheader(parts.plain(conversation.title or _("New conversation")))
+    left.subheader(
+        parts.plain(conversation.title or _("New conversation")), anchor=False
+    )
     with right:
         chat_drawer.show(house, who, conversation, _)
 
@@ -103,6 +107,25 @@ def _pieces(house: House, who: Person, message: Message) -> Iterator[str]:
     for event in house.chat.watch(who, message.id):
         if event.text:
             yield parts.markdown(event.text)
+
+
+def _tool(house: House, who: Person, message: Message, _: Texts) -> None:
+    """A call's result; or the question whether to make the call."""
+    name = next((part["name"] for part in message.parts if part.get("type") == "tool_result"), "")
+    title = _("Tool: {name}").format(name=parts.plain(name))
+    with st.expander(title, expanded=not message.ended, icon=":material/build:"):
+        if message.text:
+            st.code(message.text, language=None, wrap_lines=True)
+        if message.error:
+            st.error(parts.plain(message.error))
+        if message.state != "waiting":
+            return
+        row = st.container(horizontal=True)
+        for words, yes in ((_("Run it"), True), (_("Not this"), False)):
+            if row.button(words, key=f"{yes} {message.id}"):
+                with parts.said():
+                    house.chat.confirm(who, message.id, None, yes)
+                st.rerun()
 
 
 def _part(house: House, who: Person, message: Message, part: Any, _: Texts) -> None:

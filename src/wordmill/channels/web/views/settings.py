@@ -18,7 +18,7 @@ def show() -> None:
     """Draw the page."""
     who, house = place.person(), place.house()
     _ = place.texts(who)
-    st.title(_("Settings"))
+    st.title(_("Settings"), anchor=False)
     names = [_("Me"), _("API keys"), _("Provider keys"), _("Used")]
     if who.role == "admin":
         names.append(_("This server"))
@@ -46,7 +46,7 @@ def _me(house: House, who: Person, _: Texts) -> None:
                     who, who.id, new, current=old, keep=st.context.cookies.get(COOKIE, "")
                 )
                 st.success(_("Changed. All other sessions are signed out."))
-    st.subheader(_("Where I am signed in"))
+    st.subheader(_("Where I am signed in"), anchor=False)
     for session in house.accounts.sessions.all(who):
         row = st.container(horizontal=True, vertical_alignment="center")
         row.write(
@@ -102,7 +102,7 @@ def _provider_keys(house: House, who: Person, _: Texts) -> None:
 def _used(house: House, who: Person, _: Texts) -> None:
     titles = {"day": _("Today"), "month": _("This month")}
     for period, used in house.accounts.ledger.used(who.id).items():
-        st.subheader(titles[period])
+        st.subheader(titles[period], anchor=False)
         quota = used.quota
         _spent(
             _("Requests"), used.amount.requests, quota.requests if quota else None, "{:,}".format

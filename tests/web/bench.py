@@ -1,0 +1,69 @@
+"""The workbench as a person finds it. Streamlit's test ids are no promise: they stand here alone."""
+
+import re
+
+from playwright.sync_api import Locator, Page, expect
+
+ADMIN = "ann@example.org"
+PASSWORD = "correct horse battery staple"
+PAGES = ("", "generate", "explore", "models", "people", "settings")
+
+
+class Bench:
+    """One page of a browser at the server `url`."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.url = page, url
+
+    def go(self, path: str) -> None:
+        """Open a page of the workbench and wait until it is drawn."""
+        self.page.goto(self.url + path)
+        self.idle()
+
+    def idle(self) -> None:
+        """Until the page's script has ended."""
+        self.page.wait_for_selector(
+            "[data-testid=stApp][data-test-script-state=notRunning] [data-testid=stMain]"
+        )
+
+    def sign_in(self, path: str = "/login", password: str = PASSWORD) -> None:
+        self.page.goto(self.url + path)
+        self.page.fill("#email", ADMIN)
+        self.page.fill("#password", password)
+        self.page.click("button[type=submit]")
+
+    @property
+    def box(self) -> Locator:
+        return self.page.get_by_test_id("stChatInputTextArea")
+
+    @property
+    def said(self) -> Locator:
+        """The messages on the page, in order."""
+        return self.page.get_by_test_id("stChatMessage")
+
+    def answer(self, number: int = -1) -> Locator:
+        return self.said.nth(number)
+
+    def say(self, text: str) -> None:
+        self.box.fill(text)
+        self.box.press("Enter")
+
+    def button(self, name: str, within: Locator | None = None) -> Locator:
+        return (within or self.page).get_by_role("button", name=re.compile(rf"{name}$"))
+
+    def chosen(self, label: str) -> Locator:
+        """The input of a field with that label."""
+        return self.page.get_by_label(label, exact=True)
+
+    @property
+    def too_wide(self) -> int:
+        """Pixels by which the page is wider than the window."""
+        width: int = self.page.evaluate(
+            """() => Math.max(...[document.documentElement, document.body,
+                 ...document.querySelectorAll('[data-testid=stMain]')]
+                 .map(one => one.scrollWidth - one.clientWidth))"""
+        )
+        return width
+
+
+__all__ = ["ADMIN", "PAGES", "PASSWORD", "Bench", "expect"]

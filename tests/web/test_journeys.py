@@ -1,0 +1,214 @@
+"""What people do in the workbench, in a real browser. Each leaves a picture in build/screenshots."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.servers.talking import Talking
+from tests.web.bench import ADMIN, PAGES, PASSWORD, Bench
+from tests.web.conftest import Server, served
+
+Opened = Callable[..., Bench]
+
+
+def test_the_first_admin_comes_by_the_code_of_the_log(opened: Opened, tmp_path: Path) -> None:
+    with served(tmp_path) as server:
+        one = opened(url=server.url)
+        one.page.goto(server.first_link)
+        one.page.fill("#name", "Ann")
+        one.page.fill("#email", ADMIN)
+        one.page.fill("#password", PASSWORD)
+        one.page.click("button[type=submit]")
+        expect(one.page.get_by_text("Only the rehearsal model is here")).to_be_visible()
+        one.say("Tell me about rivers.")
+        expect(one.button("Again", one.answer(1))).to_be_visible()
+        assert len(one.answer(1).inner_text()) > 20
+
+        other = opened(url=server.url)
+        other.page.goto(server.first_link)
+        assert other.page.url == f"{server.url}/login"
+
+
+def test_in_and_out(opened: Opened) -> None:
+    one = opened()
+    one.page.goto(one.url + "/models")
+    assert one.page.url == f"{one.url}/login?next=/models"
+    one.page.fill("#email", ADMIN)
+    one.page.fill("#password", "wrong")
+    one.page.keyboard.press("Enter")
+    expect(one.page.get_by_role("alert")).to_be_visible()
+    one.page.fill("#password", PASSWORD)
+    one.page.keyboard.press("Enter")
+    expect(one.page.get_by_role("heading", name="Models")).to_be_visible()
+    assert one.page.url == f"{one.url}/models"
+    cookie = next(each for each in one.page.context.cookies() if each["name"] == "wordmill")
+    assert cookie["httpOnly"]
+    assert cookie["sameSite"] == "Lax"
+
+    one.page.goto(one.url + "/logout")
+    one.page.goto(one.url + "/settings")
+    assert one.page.url.startswith(f"{one.url}/login")
+
+
+@pytest.mark.parametrize(
+    "next_", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"]
+)
+def test_signing_in_never_leads_elsewhere(opened: Opened, next_: str) -> None:
+    one = opened()
+    one.sign_in(f"/login?next={next_}")
+    expect(one.box).to_be_visible()
+    assert one.page.url.startswith(f"{one.url}/")
+
+
+def test_talk_streams_and_survives_a_reload(bench: Bench) -> None:
+    bench.say("slow, please")
+    expect(bench.answer(1)).to_contain_text("one two")
+    expect(bench.answer(1)).not_to_contain_text("twelve")
+    bench.page.reload()
+    expect(bench.answer(0)).to_contain_text("slow, please")
+    expect(bench.answer(1)).to_contain_text("eleven twelve")
+    expect(bench.button("Again", bench.answer(1))).to_be_visible()
+    expect(bench.answer(1)).to_contain_text("one two three four five six seven eight nine ten")
+
+
+def test_stopping_keeps_what_had_come(bench: Bench, talk: Talking) -> None:
+    gone = talk.hung_up
+    bench.say("slow and stopped")
+    expect(bench.answer(1)).to_contain_text("one two")
+    bench.button("Stop", bench.answer(1)).click()
+    expect(bench.answer(1)).to_contain_text("Stopped; what had come is kept.")
+    expect(bench.answer(1)).to_contain_text("one two")
+    expect(bench.answer(1)).not_to_contain_text("twelve")
+    bench.page.reload()
+    expect(bench.answer(1)).to_contain_text("one two")
+    expect(bench.button("Continue", bench.answer(1))).to_be_visible()
+    assert talk.hung_up > gone
+
+
+def test_an_edit_is_a_branch_and_the_old_one_stays(bench: Bench) -> None:
+    bench.say("apples")
+    expect(bench.answer(1)).to_contain_text("You said apples.")
+    bench.button("Edit", bench.answer(0)).click()
+    bench.chosen("Your message").fill("pears")
+    bench.button("Send again").click()
+    expect(bench.answer(1)).to_contain_text("You said pears.")
+    expect(bench.answer(0)).to_contain_text("2/2")
+    bench.button("chevron_left", bench.answer(0)).click()
+    expect(bench.answer(1)).to_contain_text("You said apples.")
+    expect(bench.answer(0)).to_contain_text("1/2")
+
+
+def test_a_run_is_started_and_looked_at(bench: Bench) -> None:
+    bench.go("/generate")
+    bench.page.get_by_role("button", name="rlhi").click()
+    bench.chosen("Number of scenarios").fill("3")
+    bench.chosen("Number of scenarios").press("Tab")
+    bench.page.get_by_role("combobox", name=re.compile("Model")).click()
+    bench.page.get_by_role("option", name="rehearsal").click()
+    bench.idle()
+    bench.button("Start").click()
+    expect(bench.page.get_by_text("finished")).to_be_visible(timeout=30_000)
+    expect(bench.page.get_by_text("3 of 3 rows")).to_be_visible()
+
+    bench.go("/explore")
+    expect(bench.page.get_by_text("3 of 3 rows")).to_be_visible()
+    expect(bench.page.get_by_text("answers of the rehearsal model")).to_be_visible()
+    bench.page.get_by_role("tab", name="One row").click()
+    expect(bench.page.get_by_text("Where it came from")).to_be_visible()
+
+
+def test_a_revoked_session_ends_at_the_next_click(opened: Opened) -> None:
+    here, there = opened(), opened()
+    for one in (here, there):
+        one.sign_in()
+        expect(one.box).to_be_visible()
+    there.page.goto(there.url + "/logout")
+    # The same person's other session, taken back from here, while its page is open.
+    third = opened(storage_state=here.page.context.storage_state())
+    third.page.goto(third.url + "/logout")
+    here.button("New conversation").click()
+    expect(here.page.get_by_text("You are no longer signed in.")).to_be_visible()
+    expect(here.box).to_have_count(0)
+
+
+def test_by_keys_alone(opened: Opened) -> None:
+    one = opened()
+    keys = one.page.keyboard
+    one.page.goto(one.url + "/login")
+    keys.type(ADMIN)  # the first field has the focus
+    keys.press("Tab")
+    keys.type(PASSWORD)
+    keys.press("Enter")
+    expect(one.box).to_be_visible()
+    one.idle()
+
+    def tab_to(found: str, most: int = 40) -> None:
+        for _ in range(most):
+            keys.press("Tab")
+            if one.page.evaluate(f"document.activeElement.matches({found!r})"):
+                return
+        raise AssertionError(f"{most} times Tab did not reach {found}")
+
+    tab_to("[data-testid=stChatInputTextArea]")
+    keys.type("typed")
+    keys.press("Enter")
+    expect(one.answer(1)).to_contain_text("You said typed.")
+    expect(one.button("Again", one.answer(1))).to_be_visible()
+    tab_to("[data-testid=stChatMessage] [data-testid=stPopover] button")
+    keys.press("Enter")
+    expect(one.chosen("Your message")).to_be_visible()
+    keys.press("Escape")
+    expect(one.chosen("Your message")).to_be_hidden()
+    tab_to("a[href$=models]", 60)
+    keys.press("Enter")
+    expect(one.page.get_by_role("heading", name="Models")).to_be_visible()
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_telephone_is_wide_enough(opened: Opened, signed_in: Any, path: str) -> None:
+    one = opened(storage_state=signed_in, viewport={"width": 390, "height": 844}, has_touch=True)
+    one.go(f"/{path}")
+    if path == "":
+        one.say("say: " + "a" * 300 + "\n\n|" + "column|" * 12 + "\n|" + "-|" * 12)
+        expect(one.button("Again", one.answer(1))).to_be_visible()
+    expect(one.page.get_by_test_id("stMain")).to_be_visible()
+    assert one.too_wide == 0
+
+
+@pytest.mark.parametrize("path", ["/login", "/shared/nothing"])
+def test_the_door_is_wide_enough_too(opened: Opened, path: str) -> None:
+    one = opened(viewport={"width": 390, "height": 844})
+    one.page.goto(one.url + path)
+    assert one.page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_in_the_browsers_language(opened: Opened) -> None:
+    one = opened(locale="de-AT")
+    one.page.goto(one.url + "/login")
+    expect(one.page.get_by_role("heading", name="Anmelden")).to_be_visible()
+    one.sign_in()
+    expect(one.button("Neues Gespräch")).to_be_visible()
+    expect(one.page.get_by_role("link", name="Einstellungen").first).to_be_visible()
+
+
+def test_what_a_model_says_neither_runs_nor_loads(
+    bench: Bench, elsewhere: tuple[str, list[str]]
+) -> None:
+    address, asked = elsewhere
+    bench.say(
+        f"say: <script>window.hurt = 1</script> <img src={address}/html onerror='window.hurt = 1'> "
+        f"![picture]({address}/markdown?secret=1) [link](javascript:window.hurt=1) "
+        f"![by name][there] <iframe src={address}/frame></iframe> <b>bold</b>"
+        f"\n\n[there]: {address}/reference"
+    )
+    expect(bench.button("Again", bench.answer(1))).to_be_visible()
+    expect(bench.answer(1)).to_contain_text("<script>window.hurt = 1</script>")
+    assert bench.page.evaluate("window.hurt === undefined")
+    drawn = bench.answer(1).get_by_test_id("stMarkdownContainer")
+    for tag in ("script", "img", "iframe", "b", "a[href^='javascript:']"):
+        expect(drawn.locator(tag)).to_have_count(0)
+    assert asked == []
