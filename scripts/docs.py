@@ -3,6 +3,7 @@
     docs/cli.md        every command's help, as it prints it
     docs/settings.md   the table of settings
     docs/models.md     the table of presets
+    docs/commands.md   the tables of commands in a conversation
 
 A page that is not generated as a whole holds its table between `<!-- table -->` and
 `<!-- end -->`. `--check` writes nothing and fails when something would change.
@@ -16,6 +17,8 @@ import click
 
 from wordmill import settings
 from wordmill.cli import CONTEXT, wordmill
+from wordmill.commands import COMMANDS
+from wordmill.commands.help import markdown as commands_in_conversation
 from wordmill.providers import presets
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -38,7 +41,12 @@ def pages() -> dict[Path, str]:
     """Each generated page with the text that it should have."""
     commands = "\n".join(helps(wordmill, "wordmill"))
     made = {DOCS / "cli.md": f"# Commands\n\nGenerated from the commands' own help.\n\n{commands}"}
-    for name, table in (("settings", settings.markdown()), ("models", presets.markdown())):
+    tables = {
+        "settings": settings.markdown(),
+        "models": presets.markdown(),
+        "commands": commands_in_conversation(COMMANDS),
+    }
+    for name, table in tables.items():
         page = DOCS / f"{name}.md"
         before, _, rest = page.read_text(encoding="utf-8").partition(OPEN)
         _, _, after = rest.partition(CLOSE)

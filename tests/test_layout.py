@@ -34,6 +34,7 @@ LAYERS: list[tuple[set[str], bool]] = [
             "processes",
             "rendering",
             "secrets",
+            "telemetry",
             "_engine",
         },
         True,

@@ -166,6 +166,7 @@ class Engine:
         """Send one request with `stream: true`; else as the others, but never from the cache.
 
         whole: send it as it is. Its answer comes in one piece, then the end.
+        Raises EngineFault when the engine is closed.
         """
     def ready(self) -> list[int]:
         """Ids of the streams that have something new since they were last read; never waits."""
@@ -198,7 +199,10 @@ class Engine:
     def raise_budget(self, budget: str) -> None:
         """New ceilings (JSON as in the config), while running."""
     def close(self) -> None:
-        """Stop at once, what is durable stays. Idempotent; also done when it is collected."""
+        """Stop at once, what is durable stays; streams end as `cancelled`. Idempotent.
+
+        Also done when it is collected.
+        """
 
 @final
 class Stream:
@@ -209,7 +213,10 @@ class Stream:
         """By which `Engine.ready` names it."""
 
     def next(self, timeout: float) -> str | None:
-        """The text that has come since the last call; "" when time is up; None at the end."""
+        """The text that has come since the last call; "" when time is up; None at the end.
+
+        While a megabyte waits here, no more is read from the server.
+        """
     def next_reasoning(self) -> str:
         """Reasoning text that has come since the last call."""
     def record(self) -> Batch | None:

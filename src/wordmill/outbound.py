@@ -104,7 +104,11 @@ def stream(
 
 
 class Streamed:
-    """An answer that comes little by little. `failure`: why its lines ended too early, or None."""
+    """An answer that comes little by little.
+
+    complete: all of its lines came.  failure: why they ended too early; None, too, once it was
+    closed from here.
+    """
 
     def __init__(
         self, exchange: "_Exchange", answer: http.client.HTTPResponse, started: float
@@ -112,24 +116,29 @@ class Streamed:
         self.status = answer.status
         self.failure: Failure | None = None
         self._exchange, self._answer, self._started = exchange, answer, started
+        self.complete = self._read = False
 
     def __iter__(self) -> Iterator[bytes]:
         """Its lines, without their ends, until it ends, breaks off or is closed."""
+        self._read = True
         try:
             while line := self._answer.readline():
                 yield line.rstrip(b"\r\n")
+            self.complete = not self._exchange.late.is_set()
         except (OSError, http.client.HTTPException, ValueError) as error:
-            if not self._exchange.late.is_set():
-                self.failure = (
-                    Failure("dropped", "the connection was closed")
-                    if isinstance(error, ValueError)
-                    else self._exchange.failure(error, self._started)
-                )
+            if self._exchange.late.is_set():
+                return  # closed by us
+            if isinstance(error, ValueError):  # a chunk without its size
+                error = http.client.HTTPException("the connection was closed")
+            self.failure = self._exchange.failure(error, self._started)
+        finally:
+            self._exchange.connection.close()
 
     def close(self) -> None:
         """End it, also from another thread, where it waits for a line."""
         self._exchange.end()
-        self._exchange.connection.close()
+        if not self._read:
+            self._exchange.connection.close()
 
 
 class _Exchange:

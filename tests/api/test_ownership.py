@@ -24,7 +24,7 @@ SHARED = {
     "GET /api/models", "GET /api/models/{model}/settings", "PUT /api/models/{model}/mode",
     "PUT /api/models/{model}/settings/{name}", "PUT /api/models/{model}/key",
     "DELETE /api/models/{model}/key", "GET /api/recipes", "POST /api/recipes/estimate",
-    "GET /api/runs", "POST /api/runs", "GET /api/commands", "POST /api/commands",
+    "GET /api/runs", "POST /api/runs", "GET /api/commands",
 }  # fmt: skip
 
 # What only admins may: a member is refused.
@@ -60,6 +60,16 @@ def theirs(server: Server) -> dict[str, Any]:
     again = house.chat.regenerate(bob, turn.answer)
     for _ in house.chat.watch(bob, again.answer):
         pass
+    # An answer that wants a tool called, which waits for a yes.
+    part = {"id": "c1", "name": "f", "server": "s", "tool": "f"}
+    wish = store.add(
+        bob, kept.id, "assistant", "", parts=[{"type": "tool_call", "arguments": "{}", **part}],
+        door="web", parent=turn.question, model="rehearsal", move_head=False,
+    )  # fmt: skip
+    tool = store.add(
+        bob, kept.id, "tool", "", parts=[{"type": "tool_result", **part}], state="waiting",
+        door="web", parent=wish.id, move_head=False,
+    )  # fmt: skip
     file = store.attachments.add(bob, "note.txt", b"words", "text/plain", conversation=kept.id)
     share, _token = store.share(bob, kept.id)
     key, _secret = house.accounts.keys.create(bob, "spare")
@@ -73,11 +83,13 @@ def theirs(server: Server) -> dict[str, Any]:
         "conversation": kept.id, "folder": folder.id, "message": turn.answer,
         "question": turn.question, "other": again.answer, "attachment": file.id,
         "share": share.id, "key": key.id, "run": run, "cem": server.people["cem"].id,
+        "tool": tool.id,
     }  # fmt: skip
 
 
 # Operation -> (path, body): what bob may do with his own. In this order, for some undo others.
 OWN: dict[str, tuple[str, Any]] = {
+    "POST /api/messages/{message}/confirm": ("/api/messages/{tool}/confirm", {"yes": False}),
     "GET /api/conversations/{conversation}": ("/api/conversations/{conversation}", None),
     "PATCH /api/conversations/{conversation}": (
         "/api/conversations/{conversation}", {"title": "New"},
@@ -94,6 +106,9 @@ OWN: dict[str, tuple[str, Any]] = {
     ),
     "GET /api/conversations/{conversation}/shares": (
         "/api/conversations/{conversation}/shares", None,
+    ),
+    "GET /api/conversations/{conversation}/calls": (
+        "/api/conversations/{conversation}/calls", None,
     ),
     "GET /api/attachments/{attachment}": ("/api/attachments/{attachment}", None),
     "GET /api/messages/{message}": ("/api/messages/{message}", None),
@@ -114,6 +129,13 @@ OWN: dict[str, tuple[str, Any]] = {
     "POST /api/messages/{message}/edit": ("/api/messages/{question}/edit", {"text": "Hm"}),
     "POST /api/messages/{message}/continue": ("/api/messages/{message}/continue", None),
     "POST /api/messages/{message}/stop": ("/api/messages/{message}/stop", None),
+    "POST /api/commands": ("/api/commands", {"line": "/title", "conversation": "{conversation}"}),
+    "POST /api/commands/complete": (
+        "/api/commands/complete", {"text": "/ti", "conversation": "{conversation}"},
+    ),
+    "POST /api/commands/propose": (
+        "/api/commands/propose", {"text": "Hello", "conversation": "{conversation}"},
+    ),
     "GET /api/runs/{run}": ("/api/runs/{run}", None),
     "GET /api/runs/{run}/rows": ("/api/runs/{run}/rows", None),
     "GET /api/runs/{run}/export": ("/api/runs/{run}/export", None),
@@ -187,7 +209,7 @@ def test_what_is_for_admins_is_for_nobody_else(server: Server, theirs: dict[str,
     } == {}
 
 
-@pytest.mark.parametrize("operation", sorted(SHARED - {"GET /api/commands", "POST /api/commands"}))
+@pytest.mark.parametrize("operation", sorted(SHARED))
 def test_what_is_everybodys_needs_a_key_all_the_same(server: Server, operation: str) -> None:
     path = operation.split()[1].format(model="rehearsal", name="seed")
     assert call(server, None, operation, path, {}) == 401

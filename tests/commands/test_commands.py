@@ -234,6 +234,17 @@ def test_settings_are_of_the_person_and_the_model(talk):
     assert all(line.replace("\\|", "").count("|") == 5 for line in lines), full.text
 
 
+def test_the_tool_servers_of_a_conversation(talk, house, ada):
+    assert run(talk, "/tools").text == "There are no tool servers: an admin can allow some."
+    house.chat.tools.add(ada, "files", "http", "https://tools.example.org/mcp")
+    assert run(talk, "/tools").text == "- `files`"
+    assert run(talk, "/tools files").text == "- `files` (used here)"
+    assert run(talk, "/tools").data == {"tools": ["files"], "servers": ["files"]}
+    with pytest.raises(UnknownName, match="Did you mean 'files'"):
+        run(talk, "/tools file")
+    assert run(talk, "/tools none").data["tools"] == []
+
+
 def test_export(talk):
     outcome = run(talk, "/export")
     assert (outcome.file.name[-3:], outcome.file.media_type) == (".md", "text/markdown")
@@ -324,7 +335,7 @@ def test_another_person_finds_nothing(talk, house, ada):
     other = Context(ben, house, "shell", talk.conversation_id)
     for command in (
         "reset-chat", "prompt", "set-prompt x", "stop", "retry", "continue", "undo", "fork",
-        "title", "title x", "model", "swap-model mock", "config", "input-messages", "export",
+        "title", "title x", "tools", "tools none", "model", "swap-model mock", "config", "input-messages", "export",
         "document-title", "set-document-title x", "status", "usage", "new",
     ):  # fmt: skip
         with pytest.raises(NotFound, match="no conversation"):

@@ -53,7 +53,7 @@ def test_there_are_enough_of_each():
     assert len(ORDINARY) >= 20
     assert {one["means"] for one in MEANT} >= {
         command.name for command in spoken(COMMANDS)
-    } - {"run", "use", "status", "set-gdrive-folder"}  # fmt: skip
+    } - {"run", "use", "status", "set-gdrive-folder", "tools"}  # fmt: skip
 
 
 @pytest.mark.parametrize("sentence", MEANT, ids=lambda one: one["says"])
@@ -176,6 +176,24 @@ def test_somebody_who_may_not_is_proposed_nothing(context, model):
     model.say = scripted
     waiting = replace(context, person=replace(context.person, role="pending"))
     assert propose(COMMANDS, waiting, "use only the last ten messages") is None
+
+
+def test_what_is_measured_of_a_real_model(context, model, monkeypatch):
+    """The script counts what a model makes of the sentences: here one that always undoes."""
+    folder = Path(__file__).resolve().parents[2] / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    import plain_language
+
+    model.say = scripted
+    lines = plain_language.report(plain_language.try_all(context)).splitlines()
+    meant, ordinary = len(MEANT), len(ORDINARY)
+    assert lines[0] == f"commands   {meant} of {meant} with their arguments, {meant} by name"
+    assert lines[1] == f"ordinary   {ordinary} of {ordinary} left alone"
+    model.say = lambda body: ['{"command": "undo", "arguments": []}']
+    lines = plain_language.report(plain_language.try_all(context)).splitlines()
+    assert lines[0] == f"commands   1 of {meant} with their arguments, 1 by name"
+    assert lines[1] == f"ordinary   1 of {ordinary} left alone"
+    assert "('commands', {}) was taken for ('undo', {})" in lines[-ordinary]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ ISSUED = [
     "config-full", "set-config", "model", "models", "swap-model", "document-title",
     "set-document-title", "make-docx", "set-gdrive-folder", "generate", "runs", "run", "use", "new",
     "stop", "retry", "continue", "undo", "fork", "title", "status", "usage", "whoami", "link",
-    "export",
+    "export", "tools",
 ]  # fmt: skip
 
 GROUP = Group("Kitchen")
@@ -128,7 +128,7 @@ def test_an_unknown_command_is_named_back_with_the_nearest(context):
     with pytest.raises(UnknownName) as refused:
         run(context, "--modles")
     assert str(refused.value) == (
-        "There is no command 'modles'. Did you mean 'models' or 'model' or 'swap-model'? "
+        "There is no command 'modles'. Did you mean 'models' or 'model' or 'tools'? "
         "A message that should begin like this begins with a space."
     )
 

@@ -309,24 +309,35 @@ def test_no_try_is_made_that_its_deadline_forbids(serve, drive):
     assert time.monotonic() - began < 1
 
 
-def test_a_deadline_also_ends_what_is_out_and_what_waits_for_another_try(serve, drive):
+WORDS = "all attempts together took too long (setting deadline_seconds)"
+
+
+def test_a_deadline_also_ends_what_is_out(serve, drive):
     release = threading.Event()
 
     def answer(number, body):
-        if body["messages"][0]["content"] == "slow":
-            return release.wait(10) and said("late")
-        return said("fine") if number == 0 else refused(500, "oops")
+        slow = body["messages"][0]["content"] == "slow"
+        return release.wait(10) and said("late") if slow else said("")
 
     server = serve(answer)
-    driver = drive(server.url, lane={"deadline_seconds": 0.6, "attempts": 100, "concurrency": 4})
+    driver = drive(server.url, lane={"deadline_seconds": 0.6, "attempts": 100})
+    began = time.monotonic()
+    outcomes = driver.ask({1: "slow", 2: "fast"})
+    assert time.monotonic() - began < 2
+    release.set()
+    assert (outcomes[1]["error"], outcomes[1]["detail"]) == ("timeout", WORDS)
+    assert (outcomes[2]["error"], outcomes[2]["attempts"] < 100) == ("empty", True)
+
+
+def test_a_deadline_ends_what_waits_for_the_breaker(serve, drive):
+    server = serve(lambda number, body: refused(500, "oops") if number else said("fine"))
+    driver = drive(server.url, lane={"deadline_seconds": 0.8, "attempts": 100})
     driver.ask({0: "p"})
     began = time.monotonic()
-    outcomes = driver.ask({1: "slow"} | {n: f"p{n}" for n in range(2, 30)})
-    assert time.monotonic() - began < 8
-    release.set()
-    words = "all attempts together took too long (setting deadline_seconds)"
-    assert (outcomes[1]["error"], outcomes[1]["detail"]) == ("timeout", words)
-    assert {outcomes[n]["error"] for n in range(2, 30)} == {"server_error"}
+    outcomes = driver.ask({n: f"p{n}" for n in range(1, 13)})
+    assert time.monotonic() - began < 2
+    assert {outcome["error"] for outcome in outcomes.values()} == {"server_error"}
+    assert f"HTTP 500: oops ({WORDS})" in {outcome["detail"] for outcome in outcomes.values()}
 
 
 def test_a_short_outage_is_over_when_the_server_is_back(serve, drive):
@@ -356,7 +367,7 @@ def test_a_short_outage_is_over_when_the_server_is_back(serve, drive):
 
 def test_what_earlier_tries_cost_is_kept_before_the_last_one(serve, drive, tmp_path):
     release = threading.Event()
-    server = serve(lambda number, body: said("") if number < 2 else release.wait(20) or said("x"))
+    server = serve(lambda number, body: said("") if number < 2 else release.wait(20) and said("x"))
     driver = drive(server.url)
     driver.offer({0: "p"})
     while len(server.bodies) < 3:

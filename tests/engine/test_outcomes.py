@@ -199,6 +199,7 @@ def test_a_proxy_that_is_not_spoken_to_is_refused_at_the_start(scheme, monkeypat
     with pytest.raises(_engine.EngineFault) as caught:
         _engine.Engine(json.dumps({"owner": "o", "lanes": [lane]}))
     assert str(caught.value) == (
-        f'model "m": the proxy for "example.invalid" is {scheme}://127.0.0.1:1080, and only http:// '
-        "proxies can be used: set HTTP_PROXY or HTTPS_PROXY to one, or name the host in NO_PROXY"
+        f'model "m": the proxy for "example.invalid" is {scheme}://127.0.0.1:1080, and only '
+        "http:// proxies can be used: set HTTP_PROXY or HTTPS_PROXY to one, or name the host in "
+        "NO_PROXY"
     )

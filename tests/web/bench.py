@@ -1,10 +1,12 @@
-"""The workbench as a person finds it. Streamlit's test ids are no promise: they stand here alone."""
+"""The workbench as a person finds it. Streamlit promises no test ids: they stand here."""
 
 import re
+from pathlib import Path
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page
 
 ADMIN = "ann@example.org"
+SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 PASSWORD = "correct horse battery staple"
 PAGES = ("", "generate", "explore", "models", "people", "settings")
 
@@ -23,7 +25,7 @@ class Bench:
     def idle(self) -> None:
         """Until the page's script has ended."""
         self.page.wait_for_selector(
-            "[data-testid=stApp][data-test-script-state=notRunning] [data-testid=stMain]"
+            "[data-testid=stApp][data-test-script-state=notRunning] .stMainBlockContainer"
         )
 
     def sign_in(self, path: str = "/login", password: str = PASSWORD) -> None:
@@ -31,6 +33,12 @@ class Bench:
         self.page.fill("#email", ADMIN)
         self.page.fill("#password", password)
         self.page.click("button[type=submit]")
+
+    def picture(self, name: str) -> None:
+        """Keep how the page looks."""
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
+        self.page.screenshot(path=SHOTS / f"{name}.png")
 
     @property
     def box(self) -> Locator:
@@ -60,10 +68,7 @@ class Bench:
         """Pixels by which the page is wider than the window."""
         width: int = self.page.evaluate(
             """() => Math.max(...[document.documentElement, document.body,
-                 ...document.querySelectorAll('[data-testid=stMain]')]
+                 ...document.querySelectorAll('.stMain, .stMainBlockContainer')]
                  .map(one => one.scrollWidth - one.clientWidth))"""
         )
         return width
-
-
-__all__ = ["ADMIN", "PAGES", "PASSWORD", "Bench", "expect"]

@@ -23,7 +23,8 @@ fn fault(words: String) -> PyErr {
 const YEAR: f64 = 365.0 * 86_400.0;
 
 fn seconds(value: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(value.min(YEAR)).map_err(|_| PyValueError::new_err(format!("{value} is not a time in seconds")))
+    Duration::try_from_secs_f64(if value > YEAR { YEAR } else { value })
+        .map_err(|_| PyValueError::new_err(format!("{value} is not a time in seconds")))
 }
 
 /// Do what was asked; a panic becomes an exception that can be caught.

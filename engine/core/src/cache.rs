@@ -7,6 +7,7 @@
 use crate::json::Key;
 use crate::store::{Found, Records};
 use rusqlite::{params, Connection, ErrorCode, OpenFlags, OptionalExtension};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const SCHEMA: &str = "
@@ -26,6 +27,9 @@ pub struct Cache {
     own: Option<i64>,
     empty: bool,
 }
+
+/// Held by the threads that look up and the one that writes, until the engine is closed.
+pub type SharedCache = Arc<Mutex<Option<Cache>>>;
 
 /// Records files that are held open.
 const READERS: usize = 16;

@@ -49,7 +49,7 @@ impl Engine {
         let own = config.records.as_deref().filter(|_| resumes).map(open).transpose()?;
         let reader = config.records.as_deref().map(open).transpose()?;
         let cache = match &config.cache {
-            Some(path) => Some(Arc::new(Mutex::new(Cache::open(path, config.records.as_deref())?))),
+            Some(path) => Some(Arc::new(Mutex::new(Some(Cache::open(path, config.records.as_deref())?)))),
             None => None,
         };
         let shared = Shared::new(config.lanes.len());
@@ -297,6 +297,7 @@ impl Engine {
         if let Some(writer) = lock(&self.writer).take() {
             let _ = writer.join();
         }
+        self.door.close_cache();
         lock(&self.lock).take();
     }
 }

@@ -1,6 +1,6 @@
 //! Where requests come in: what is known already is answered, the others wait in their lane's inbox.
 
-use crate::cache::Cache;
+use crate::cache::{Cache, SharedCache};
 use crate::config::Config;
 use crate::dispatcher;
 use crate::json::Key;
@@ -27,7 +27,7 @@ const LONGEST_LINE: usize = 16 << 20;
 pub struct Lookup {
     /// Only when the run had replies at its start.
     pub own: Mutex<Option<Records>>,
-    pub cache: Option<Arc<Mutex<Cache>>>,
+    pub cache: Option<SharedCache>,
     pub resumes: bool,
     pub lanes: Vec<String>,
 }
@@ -42,7 +42,7 @@ impl Lookup {
             }
         }
         if let Some(cache) = &self.cache {
-            if let Some(found) = lock(cache).find(key) {
+            if let Some(found) = lock(cache).as_mut().and_then(|cache| cache.find(key)) {
                 return Ok(Some(store::outcome_of(found, id, *key, lane, flag::CACHED)));
             }
         }
@@ -99,7 +99,14 @@ impl Door {
     pub fn release(&self) {
         lock(&self.lookup.own).take();
         if let Some(cache) = &self.lookup.cache {
-            lock(cache).release();
+            lock(cache).iter_mut().for_each(Cache::release);
+        }
+    }
+
+    /// The writer has ended: the cache is needed no more.
+    pub fn close_cache(&self) {
+        if let Some(cache) = &self.lookup.cache {
+            lock(cache).take();
         }
     }
 

@@ -1,13 +1,13 @@
 //! The writing thread: outcomes become durable in batches, and only then are they reported.
 
-use crate::cache::{Cache, BATCH};
+use crate::cache::{Cache, SharedCache, BATCH};
 use crate::json::Key;
 use crate::record::{flag, Api, Outcome, Spent};
 use crate::shared::{lock, Shared};
 use crate::store::{self, Records};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What the writer is told.
@@ -45,7 +45,7 @@ pub struct Writer {
     pub orders: Receiver<Order>,
     pub path: Option<String>,
     pub records: Option<Records>,
-    pub cache: Option<Arc<Mutex<Cache>>>,
+    pub cache: Option<SharedCache>,
     /// The cache could not take some of our replies: it must read the file again.
     pub missed: bool,
 }
@@ -220,7 +220,7 @@ impl Writer {
     /// The cache may be busy or gone: then it learns of these replies when it is next opened.
     fn index(&mut self, index: &mut Vec<(Key, u64)>) {
         if let Some(cache) = &self.cache {
-            if lock(cache).add(index).is_err() {
+            if lock(cache).as_mut().is_some_and(|cache| cache.add(index).is_err()) {
                 index.clear();
                 self.missed = true;
             }
@@ -230,7 +230,7 @@ impl Writer {
     fn finish(&self) {
         if let Some(cache) = self.cache.as_ref().filter(|_| !self.missed) {
             // Where this fails the file is not marked whole, and is read again.
-            let _ = lock(cache).whole();
+            let _ = lock(cache).as_mut().map(Cache::whole);
         }
     }
 }

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated
 from urllib.parse import urlsplit
 
+from wordmill.chat.answering import TOOLS
 from wordmill.chat.parameters import BUFFER, Shown, Value
 from wordmill.commands.base import Argument, Group, Outcome, Suggestion
 from wordmill.commands.context import Context
@@ -28,6 +29,10 @@ def _models(context: Context) -> Iterable[Suggestion]:
 
 def _modes(context: Context) -> Iterable[Suggestion]:
     return [Suggestion(mode) for mode in context.house.chat.parameters.modes()]
+
+
+def _tools(context: Context) -> Iterable[Suggestion]:
+    return [Suggestion(one.name) for one in context.house.chat.tools.all(context.person)]
 
 
 def _parameters(context: Context) -> Iterable[Suggestion]:
@@ -78,6 +83,35 @@ def swap_model(
         {"model": name, "conversation": begun.id},
         conversation=begun.id,
     )
+
+
+@GROUP.command(
+    "Show which tool servers a model may use here, or choose them.",
+    spoken=("tool", "tools", "werkzeug"),
+)
+def tools(
+    context: Context,
+    names: Annotated[
+        str | None,
+        Argument("Of servers, with spaces between; `none` for no tools.", True, suggest=_tools),
+    ] = None,
+) -> Outcome:
+    """Of this conversation alone; each call is asked about, unless an admin trusts the server."""
+    chat, person = context.house.chat, context.person
+    if names is not None:
+        begun = context.begun()
+        wanted = [] if names == "none" else names.split()
+        chosen = chat.use_tools(person, begun.id, wanted)
+    elif context.conversation_id is not None:
+        chosen = context.conversation()
+    else:
+        chosen = None
+    used = list(chosen.settings.get(TOOLS, ())) if chosen is not None else []
+    known = [server.name for server in chat.tools.all(person)]
+    data = {"tools": used, "servers": known}
+    lines = [f"- {code(name)}{' (used here)' if name in used else ''}" for name in known]
+    text = "\n".join(lines) or "There are no tool servers: an admin can allow some."
+    return Outcome(text, data, conversation=chosen.id if names is not None and chosen else None)
 
 
 @GROUP.command(

@@ -28,7 +28,7 @@ def _runs(context: Context) -> Iterable[Suggestion]:
 @GROUP.command(
     "Make a dataset by a recipe, in the background.",
     permission="runs",
-    spoken=("generate", "dataset", "scenario", "recipe", "row"),
+    spoken=("generate", "dataset", "scenario", "recipe", "rows"),
 )
 def generate(
     context: Context,
@@ -55,7 +55,7 @@ def generate(
 @GROUP.command(
     "List your runs, the newest first.",
     permission="read",
-    spoken=("run", "dataset", "lauf", "läufe"),
+    spoken=("run", "runs", "dataset", "lauf", "läufe"),
 )
 def runs(context: Context) -> Outcome:
     """The last ten."""
@@ -87,7 +87,7 @@ def run(
 @GROUP.command(
     "Bring a row of a run into this conversation.",
     permission="read",
-    spoken=("row", "scenario", "zeile"),
+    spoken=("row", "rows", "scenario", "zeile"),
 )
 def use(
     context: Context,

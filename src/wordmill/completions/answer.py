@@ -29,6 +29,7 @@ class Answer:
     begin: sends the request, and says what it was; called again when the server refuses something
         it can go without.
     again: what to do about a refusal, in the server's words; whether to ask again.
+    counted: a reply with what it used, from the number of characters that came.
     close: called once, at the end, with the reply; also when it is thrown away.
     """
 
@@ -37,11 +38,14 @@ class Answer:
         lane: Lane,
         begin: Callable[[], tuple[Stream, Json]],
         again: Callable[[str], str | None],
+        counted: Callable[[Reply, int], Reply],
         close: Callable[["Answer"], None],
     ) -> None:
         self.lane = lane
-        self._begin, self._again, self._close = begin, again, close
+        self._begin, self._again, self._counted = begin, again, counted
+        self._close = close
         self._cancelled = self._closed = False
+        self._length = 0
         self.started = time.monotonic()
         self.first: float | None = None
         """Seconds until the first piece."""
@@ -74,6 +78,7 @@ class Answer:
         except EngineFault as fault:
             raise EngineError(f"The engine ended: {fault}") from fault
         reasoning = self.stream.next_reasoning()
+        self._length += len(piece or "") + len(reasoning)
         if self.first is None and (piece or reasoning):
             self.first = time.monotonic() - self.started
         if piece is not None:
@@ -91,7 +96,7 @@ class Answer:
                     self.degraded.append(words)
                 self.stream, self.sent = self._begin()
                 return Delta(), False
-        self.reply = reply
+        self.reply = self._counted(reply, self._length)
         body = record.bodies[0]
         self.body = json.loads(body) if body else None
         return Delta(), True
@@ -122,10 +127,12 @@ class Answer:
         until = time.monotonic() + DRAIN
         try:
             while time.monotonic() < until:
-                if self.stream.next(0.1) is None:
-                    record = self.stream.record()
-                    self.reply = None if record is None else reply_of(record)
+                piece = self.stream.next(0.1)
+                if piece is None:
+                    if (record := self.stream.record()) is not None:
+                        self.reply = self._counted(reply_of(record), self._length)
                     return
+                self._length += len(piece)
         except EngineFault:
             return  # the engine was closed: there is no record
 

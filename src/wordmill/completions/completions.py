@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from wordmill._engine import EngineFault, Stream
@@ -12,10 +13,15 @@ from wordmill.completions.lanes import Lane, Lanes
 from wordmill.database import Database
 from wordmill.errors import EngineError, ModelFailed
 from wordmill.settings import Settings
-from wordmill.types import Reply
+from wordmill.types import Reply, Usage
 
 DEGRADATIONS: Final = 6
 """How often a request is made simpler because a server refuses something."""
+
+CUT_OFF: Final = ("cancelled", "cut", "dropped", "timeout", "too_large")
+"""Errors after which a server may have worked, and asks to be paid."""
+BYTES: Final = 4
+"""Characters of a token, about."""
 
 Json = Mapping[str, Any]
 
@@ -62,6 +68,18 @@ class Completions:
             simpler = provider.degrade(shape, detail, asked[0])
             return None if simpler is None else simpler.sentence
 
+        def counted(reply: Reply, came: int) -> Reply:
+            """A server that is cut off says nothing of what it used, and still has it paid."""
+            usage = reply.usage
+            if reply.error not in CUT_OFF or usage.input or usage.output:
+                return reply
+            if not came and reply.error != "cancelled":
+                return reply
+            usage = Usage(max(1, length(body) // BYTES), -(-came // BYTES), estimated=True)
+            price = provider.model
+            cost = (usage.input * price.price_in + usage.output * price.price_out) / 1e6
+            return replace(reply, usage=usage, cost=reply.cost + cost)
+
         def close(answer: Answer) -> None:
             self.lanes.release(lane)
             reply = answer.reply
@@ -76,7 +94,7 @@ class Completions:
             )
 
         try:
-            return Answer(lane, begin, again, close)
+            return Answer(lane, begin, again, counted, close)
         except BaseException:
             self.lanes.release(lane)
             reservation.release()

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from wordmill.channels.api import (
+    commands,
     conversations,
     errors,
     health,
@@ -39,7 +40,7 @@ def make_app(house: House) -> FastAPI:
     )
     app.state.house = house
     errors.install(app)
-    for part in (openai, people, conversations, messages, models, runs, health):
+    for part in (openai, people, conversations, messages, commands, models, runs, health):
         app.include_router(part.router)
     app.add_middleware(Logs)
     return app

@@ -16,19 +16,25 @@ from wordmill.errors import Forbidden, Unauthenticated
 
 COOKIE = "wordmill"
 HEADER = "x-wordmill"
+DOOR = "x-wordmill-door"
+CLIENTS = ("shell",)
+"""Doors that reach a house through this one, and say so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody who is known. key: None for a session."""
+    """Somebody who is known. key: None for a session.  said: the door that a client names."""
 
     person: Person
     key: ApiKey | None
+    said: str = ""
 
     @property
     def door(self) -> str:
         """For the ledger."""
-        return "api" if self.key is not None else "web"
+        if self.key is None:
+            return "web"
+        return self.said if self.said in CLIENTS else "api"
 
 
 def house_of(request: Request) -> House:
@@ -44,7 +50,7 @@ def _caller(request: Request) -> Caller:
     address = request.client.host if request.client else ""
     if kind.lower() == "bearer" and secret.strip():
         person, key = accounts.keys.check(secret.strip(), address)
-        return Caller(person, key)
+        return Caller(person, key, request.headers.get(DOOR, ""))
     token = request.cookies.get(COOKIE, "")
     if token:
         person = accounts.sessions.check(token)

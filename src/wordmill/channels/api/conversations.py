@@ -133,6 +133,13 @@ def stop(conversation: str, caller: Talks, request: Request) -> Json:
     return {"stopped": house_of(request).chat.stop(caller.person, conversation)}
 
 
+@router.get("/conversations/{conversation}/calls", tags=["Conversations"])
+def calls(conversation: str, caller: Reads, request: Request) -> Json:
+    """The calls of tools that wait for a yes."""
+    found = house_of(request).chat.asks(caller.person, conversation)
+    return {"items": [asdict(one) for one in found]}
+
+
 @router.post("/conversations/{conversation}/share", status_code=201, tags=["Conversations"])
 def share(conversation: str, caller: Talks, request: Request) -> Json:
     """A read-only link to the branch as it is now; its token is shown this once."""

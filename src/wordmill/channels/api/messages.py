@@ -100,6 +100,19 @@ def stop_one(message: str, caller: Talks, request: Request) -> Json:
     return {"stopped": house_of(request).chat.stop(caller.person, message)}
 
 
+class Decided(Sent):
+    """A yes or a no to a tool's call. call: which, of an answer with several."""
+
+    yes: bool
+    call: str | None = None
+
+
+@router.post("/messages/{message}/confirm", status_code=202, tags=["Messages"])
+def confirm(message: str, said: Decided, caller: Talks, request: Request) -> Json:
+    """Allow a tool's call, or not; the answer goes on when each has been decided."""
+    return asdict(house_of(request).chat.confirm(caller.person, message, said.call, said.yes))
+
+
 @router.put("/messages/{message}/feedback", tags=["Messages"])
 def judge(message: str, said: Judged, caller: Talks, request: Request) -> Json:
     """Say what one thinks of an answer."""

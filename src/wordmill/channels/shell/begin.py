@@ -10,7 +10,7 @@ import click
 from prompt_toolkit.output import Output
 from prompt_toolkit.output.defaults import create_output
 
-from wordmill.channels.shell.partner import Found, Partner, Place
+from wordmill.channels.shell.partner import Found, Partner, Place, Said
 from wordmill.channels.shell.prompting import Prompt, no_history, open_history
 from wordmill.channels.shell.rendering import Page, Plain, Rendered, make_console
 from wordmill.channels.shell.session import Shell, unfinished
@@ -75,7 +75,7 @@ def answer(partner: Partner, wish: Wish, question: Question) -> int:
     asked = partner.send(place, "\n\n".join(parts), files)
     try:
         with keys(shown=False):
-            ended, stopped = watch(partner, place, asked, _page())
+            ended, stopped = _watched(partner, place, asked)
     except Leave:
         return 130
     except BaseException:
@@ -92,6 +92,23 @@ def answer(partner: Partner, wish: Wish, question: Question) -> int:
     if ended.finish == "length":
         click.echo("note: The answer reached its greatest length.", err=True)
     return 0
+
+
+def _watched(partner: Partner, place: Place, answer: str) -> tuple[Said, bool]:
+    """Show an answer. Nobody can be asked about tools here, so their calls are declined."""
+    page = _page()
+
+    def turned(message: Said) -> None:
+        if message.tool:
+            click.echo(f"note: tool {message.tool}", err=True)
+
+    ended, stopped = watch(partner, place, answer, page, turned)
+    while ended.tool and ended.state == "waiting" and not stopped:
+        for call in partner.asked(place):
+            click.echo(f"note: {call.tool} needs a yes, in `wordmill chat`: declined.", err=True)
+            partner.confirm(place, call.message, False)
+        ended, stopped = watch(partner, place, ended.id, page, turned)
+    return ended, stopped
 
 
 def _place(partner: Partner, wish: Wish) -> tuple[Found | None, Place]:

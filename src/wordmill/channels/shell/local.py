@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from wordmill.channels.house import House
-from wordmill.channels.shell.partner import Found, Piece, Place, Said, notes
+from wordmill.channels.shell.partner import Asked, Found, Piece, Place, Said, notes, tool_of
 from wordmill.chat.types import Conversation, Message
 from wordmill.commands import COMMANDS, Context, Outcome, Suggestion
 from wordmill.commands.language import Proposal, propose
@@ -72,11 +72,22 @@ class Local:
     def watch(self, answer: str) -> Iterator[Piece]:
         """An answer from its beginning."""
         for event in self._house.chat.watch(self._who, answer):
-            yield Piece(event.text, event.reasoning, event.state)
+            yield Piece(event.message, event.text, event.reasoning, event.state)
 
     def message(self, answer: str) -> Said:
         """A message as it stands now."""
         return _said(self._house.conversations.message(self._who, answer))
+
+    def asked(self, place: Place) -> Sequence[Asked]:
+        """The calls of tools that wait for a yes."""
+        return [
+            Asked(call.message, call.server, call.tool, call.arguments)
+            for call in self._house.chat.asks(self._who, place.conversation or "")
+        ]
+
+    def confirm(self, place: Place, message: str, yes: bool) -> None:
+        """Allow a call, or not."""
+        self._house.chat.confirm(self._who, message, None, yes)
 
     def stop(self, place: Place, answer: str) -> None:
         """End an answer."""
@@ -108,5 +119,6 @@ def _said(message: Message) -> Said:
         error=message.error,
         finish=message.finish,
         usage=message.usage or {},
+        tool=tool_of(message.parts),
         notes=notes(message.sent),
     )

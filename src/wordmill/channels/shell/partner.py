@@ -28,7 +28,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A message, as far as a shell shows it."""
+    """A message, as far as a shell shows it. tool: whose result it is, of a tool's message."""
 
     id: str
     role: str
@@ -39,6 +39,7 @@ class Said:
     error: str | None = None
     finish: str | None = None
     usage: Mapping[str, Any] = field(default_factory=dict)
+    tool: str = ""
     notes: tuple[str, ...] = ()
     """Sentences on what was left out or done otherwise for it."""
 
@@ -60,11 +61,22 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What came of an answer since the last one."""
+    """What came of an answer since the last one. message: its id, or where it goes on."""
 
+    message: str
     text: str = ""
     reasoning: str = ""
     state: State = "answering"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A tool that a model wants called, and the message that waits for the person's yes."""
+
+    message: str
+    server: str
+    tool: str
+    arguments: str
 
 
 def notes(sent: Mapping[str, Any] | None) -> tuple[str, ...]:
@@ -75,6 +87,11 @@ def notes(sent: Mapping[str, Any] | None) -> tuple[str, ...]:
     if dropped:
         said.append(f"{count(dropped, 'earlier message')} did not go with it.")
     return tuple(said)
+
+
+def tool_of(parts: Sequence[Mapping[str, Any]]) -> str:
+    """The tool that a message is the result of; "" for any other message."""
+    return next((str(one["name"]) for one in parts if one.get("type") == "tool_result"), "")
 
 
 class Partner(Protocol):
@@ -114,10 +131,19 @@ class Partner(Protocol):
         """Say something in the place's conversation; the id of the answer."""
 
     def watch(self, answer: str) -> Iterator[Piece]:
-        """An answer from its beginning, as it grows, until it has ended."""
+        """An answer from its beginning, as it grows, until it has ended or asks for a yes.
+
+        After calls of tools it goes on in further messages.
+        """
 
     def message(self, answer: str) -> Said:
         """A message as it stands now."""
+
+    def asked(self, place: Place) -> Sequence[Asked]:
+        """The calls of tools that wait for a yes."""
+
+    def confirm(self, place: Place, message: str, yes: bool) -> None:
+        """Allow a call, or not; the answer goes on when each has been decided."""
 
     def stop(self, place: Place, answer: str) -> None:
         """End an answer and keep what there is of it."""

@@ -7,13 +7,14 @@ was: it is written in the server, whoever watches.
 
 import contextlib
 import json
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from wordmill import outbound
-from wordmill.channels.shell.partner import Found, Piece, Place, Said, notes
+from wordmill.channels.shell.partner import Asked, Found, Piece, Place, Said, notes, tool_of
 from wordmill.chat.types import ENDED
 from wordmill.commands import Outcome, Suggestion
 from wordmill.commands.language import Proposal
@@ -47,6 +48,8 @@ class Remote:
         self._headers = {"Authorization": f"Bearer {key}", "X-Wordmill-Door": "shell"}
         self._watched: outbound.Streamed | None = None
         me = self._ask("GET", "/api/me")
+        if not isinstance(me, dict) or "id" not in me:
+            raise self._no_wordmill()
         self.person = str(me["id"])
         self.name = str(me.get("name") or me.get("email") or me["id"])
 
@@ -89,29 +92,37 @@ class Remote:
 
     def attach(self, place: Place, name: str, data: bytes) -> str:
         """Send a file."""
-        query = urlencode({"name": name, "conversation": place.conversation or ""})
-        return str(self._ask("POST", f"/api/attachments?{query}", data)["id"])
+        query = urlencode({"conversation": place.conversation or ""})
+        kind, body = _form(name, data)
+        return str(self._ask("POST", f"/api/attachments?{query}", body, kind)["id"])
 
     def send(self, place: Place, text: str, attachments: Sequence[str]) -> str:
         """Say something; the id of the answer."""
         path = f"/api/conversations/{_quoted(place.conversation or '')}/messages"
         turn = self._ask("POST", path, {"text": text, "attachments": list(attachments)})
-        return str(turn["answer"])
+        return str(turn["answers"][0])
 
     def watch(self, answer: str) -> Iterator[Piece]:
         """An answer from its beginning, however often the connection breaks."""
-        after, tries = 0, 0
+        after = thought = tries = 0
+        ended = False
         while True:
-            stream = self._open(f"/api/messages/{_quoted(answer)}/events?after={after}")
-            self._watched = stream
+            where = f"after={after}&thought={thought}"
+            path = f"/api/messages/{_quoted(answer)}/events?{where}"
+            stream = self._watched = self._open(path)
             try:
                 for event in _events(stream):
                     tries = 0
-                    piece = Piece(event.get("text", ""), event.get("reasoning", ""), event["state"])
-                    after = event.get("offset", after + len(piece.text))
+                    piece = Piece(
+                        event["message"], event["text"], event["reasoning"], event["state"]
+                    )
+                    if piece.message != answer:
+                        answer, after, thought = piece.message, 0, 0
+                    after, thought = after + len(piece.text), thought + len(piece.reasoning)
                     yield piece
-                    if piece.state in ENDED:
-                        return
+                    ended = piece.state in ENDED
+                if ended or stream.complete:
+                    return
             finally:
                 stream.close()
             tries += 1
@@ -125,6 +136,18 @@ class Remote:
     def message(self, answer: str) -> Said:
         """A message as it stands now."""
         return _said(self._ask("GET", f"/api/messages/{_quoted(answer)}"))
+
+    def asked(self, place: Place) -> Sequence[Asked]:
+        """The calls of tools that wait for a yes."""
+        path = f"/api/conversations/{_quoted(place.conversation or '')}/calls"
+        return [
+            Asked(one["message"], one["server"], one["tool"], one["arguments"])
+            for one in _items(self._ask("GET", path))
+        ]
+
+    def confirm(self, place: Place, message: str, yes: bool) -> None:
+        """Allow a call, or not."""
+        self._ask("POST", f"/api/messages/{_quoted(message)}/confirm", {"yes": yes})
 
     def stop(self, place: Place, answer: str) -> None:
         """End an answer there."""
@@ -142,15 +165,19 @@ class Remote:
             conversation["id"], conversation.get("title", ""), conversation.get("model"), messages
         )
 
-    def _ask(self, method: str, path: str, body: Value = None) -> Any:
-        """An answer's JSON. Raises what its status means, with the server's sentence."""
-        raw = isinstance(body, bytes)
-        kind = "application/octet-stream" if raw else "application/json"
+    def _ask(
+        self, method: str, path: str, body: Value = None, kind: str = "application/json"
+    ) -> Any:
+        """An answer's JSON. Raises what its status means, with the server's sentence.
+
+        body: bytes as they are, all else as JSON.
+        """
+        sent = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         answer = outbound.send(
             method,
             self._url + path,
             headers={**self._headers, "Content-Type": kind},
-            body=body if raw else None if body is None else json.dumps(body).encode(),
+            body=sent,
             limits=_LIMITS,
         )
         if isinstance(answer, outbound.Failure):
@@ -160,9 +187,7 @@ class Remote:
         try:
             return json.loads(answer.body) if answer.body else {}
         except ValueError as error:
-            raise ConfigError(
-                f"{self._url} answers, but not as a Wordmill does. Is the address right?"
-            ) from error
+            raise self._no_wordmill() from error
 
     def _open(self, path: str) -> outbound.Streamed:
         headers = {**self._headers, "Accept": "text/event-stream"}
@@ -177,16 +202,21 @@ class Remote:
     def _unreachable(self, failure: outbound.Failure) -> StorageError:
         return StorageError(f"No answer from {self._url}: {failure.detail}.")
 
+    def _no_wordmill(self) -> ConfigError:
+        return ConfigError(
+            f"{self._url} answers, but not as a Wordmill does. Is the address right?"
+        )
+
     def _refusal(self, status: int, text: str) -> WordmillError:
         sentence = _sentence(text) or f"The server answered {status}."
         if status == 401:
             return Unauthenticated(
                 f"{sentence} A key is made with `wordmill keys create`, or on its page Settings."
             )
-        if status in (400, 413, 422):
-            return InvalidInput(sentence)
         if status == 404 and not _sentence(text):
-            return ConfigError(f"There is no Wordmill at {self._url}, or it is an older one.")
+            return self._no_wordmill()
+        if status in (400, 404, 413, 422):
+            return InvalidInput(sentence)
         return Refused(sentence)
 
 
@@ -201,6 +231,18 @@ def _events(stream: outbound.Streamed) -> Iterator[Mapping[str, Any]]:
             lines.clear()
             if data != b"[DONE]":
                 yield json.loads(data)
+
+
+def _form(name: str, data: bytes) -> tuple[str, bytes]:
+    """A form with one file: its media type and its bytes."""
+    edge = secrets.token_hex(16)
+    plain = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    head = (
+        f'--{edge}\r\nContent-Disposition: form-data; name="file"; filename="{plain}"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    )
+    body = head.encode() + data + f"\r\n--{edge}--\r\n".encode()
+    return f"multipart/form-data; boundary={edge}", body
 
 
 def _where(place: Place) -> dict[str, object]:
@@ -226,6 +268,7 @@ def _said(message: Mapping[str, Any]) -> Said:
         error=message.get("error"),
         finish=message.get("finish"),
         usage=message.get("usage") or {},
+        tool=tool_of(message.get("parts") or ()),
         notes=notes(message.get("sent")),
     )
 

@@ -18,10 +18,10 @@ from wordmill.channels.shell.prompting import Prompt
 from wordmill.channels.shell.rendering import Page, Plain, Rendered, safe
 from wordmill.channels.shell.watching import Leave, keys, watch
 from wordmill.commands import COMMANDS, Argument, File, Group, Outcome, Registry, Suggestion
-from wordmill.commands.help import overview
+from wordmill.commands.help import explanation, overview
 from wordmill.commands.language import may_mean_a_command
 from wordmill.commands.parsing import Line
-from wordmill.commands.words import code, count
+from wordmill.commands.words import block, code, count
 from wordmill.errors import InvalidInput, UnknownName, WordmillError
 from wordmill.storage import said, write_whole
 
@@ -120,10 +120,13 @@ class Shell:
         return True
 
     def _command(self, text: str, line: Line) -> Outcome:
+        if LOCAL.find(line.name).name != "commands":
+            return self.partner.run(self.place, text)
+        if line.rest and LOCAL.find(line.rest.lstrip("-/")) in OWN.commands:
+            return Outcome(explanation(LOCAL.find(line.rest.lstrip("-/")), line.mark))
         outcome = self.partner.run(self.place, text)
-        if LOCAL.find(line.name).name == "commands" and not line.rest:
-            return replace(outcome, text=f"{outcome.text}\n\n{overview(Registry(OWN), line.mark)}")
-        return outcome
+        own = "" if line.rest else f"\n\n{overview(Registry(OWN), line.mark)}"
+        return replace(outcome, text=outcome.text + own)
 
     def _message(self, text: str) -> bool:
         proposal = None
@@ -164,7 +167,10 @@ class Shell:
     def _answer(self, answer: str) -> None:
         page = self._page()
         self._aside.print()
-        ended, stopped = watch(self.partner, self.place, answer, page)
+        ended, stopped = watch(self.partner, self.place, answer, page, self._turned)
+        while ended.tool and ended.state == "waiting" and not stopped:
+            self._decide()
+            ended, stopped = watch(self.partner, self.place, ended.id, page, self._turned)
         self._last = ended
         self._leaving = stopped
         for sentence in ended.notes:
@@ -180,6 +186,20 @@ class Shell:
             case _ if ended.finish == "length":
                 self.note("It reached its greatest length. /continue goes on with it.")
         self._aside.print()
+
+    def _turned(self, message: Said) -> None:
+        """An answer goes on: with a call of a tool, or after it."""
+        if message.tool:
+            self.note(f"tool: {message.tool}")
+
+    def _decide(self) -> None:
+        """Ask about each call of a tool that waits for it."""
+        for call in self.partner.asked(self.place):
+            self.say(
+                f"The model wants to call {code(call.tool)} of {code(call.server)}:\n\n"
+                f"{block(call.arguments, 'json')}"
+            )
+            self.partner.confirm(self.place, call.message, bool(self._prompt.agree()))
 
     def _page(self) -> Page:
         console = self._console

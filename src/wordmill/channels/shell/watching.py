@@ -11,7 +11,7 @@ import signal
 import sys
 import termios
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final, TypeAlias
 
@@ -29,9 +29,13 @@ class Leave(Exception):  # no error: a person's wish
     """The person wants out of the shell."""
 
 
-def watch(partner: Partner, place: Place, answer: str, page: Page) -> tuple[Said, bool]:
-    """Show an answer until it has ended: how it ended, and whether the person stopped it.
+def watch(
+    partner: Partner, place: Place, answer: str, page: Page, turned: Callable[[Said], None]
+) -> tuple[Said, bool]:
+    """Show an answer until it has ended or asks for a yes: its last message as it is then, and
+    whether the person stopped it.
 
+    turned: told of each further message in which the answer goes on.
     Raises Leave after a second Ctrl-C, and what the partner raises.
     """
     items: queue.Queue[Item] = queue.Queue()
@@ -65,6 +69,10 @@ def watch(partner: Partner, place: Place, answer: str, page: Page) -> tuple[Said
                     break
                 if isinstance(item, BaseException):
                     raise item
+                if item.message != answer:
+                    page.end()
+                    answer = item.message
+                    turned(partner.message(answer))
                 if item.reasoning:
                     page.thinking(item.reasoning)
                 page.write(item.text)

@@ -99,6 +99,8 @@ def make_entry(house: House) -> APIRouter:
     @router.post("/logout")
     @router.get("/logout")
     def sign_out(request: Request) -> Response:
+        if request.headers.get("sec-fetch-dest", "document") != "document":
+            return RedirectResponse("/", 303)  # a picture or a frame, not a person's click
         accounts.sessions.sign_out(request.cookies.get(COOKIE, ""))
         response = RedirectResponse("/login", 303)
         response.delete_cookie(COOKIE)

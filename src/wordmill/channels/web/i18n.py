@@ -36,6 +36,14 @@ def texts(language: str) -> gettext.NullTranslations:
     return gettext.GNUTranslations(compiled)
 
 
+@cache
+def own_name(language: str) -> str:
+    """What its speakers call a language: Deutsch."""
+    from babel import Locale
+
+    return (Locale.parse(language).get_display_name() or language).capitalize()
+
+
 def chosen(*wishes: str | None) -> str:
     """The first wish that there is: "de-AT" finds "de". English otherwise.
 

@@ -7,8 +7,9 @@ import streamlit as st
 from wordmill.channels.web import place
 from wordmill.channels.web.views import chat, explore, generate, models, people, settings
 
+here = Path(__file__).parent
 # Our own picture: Streamlit would have the browser fetch one of its icons from another server.
-icon = (Path(__file__).parent / "icon.svg").read_text(encoding="utf-8")
+icon = (here / "icon.svg").read_text(encoding="utf-8")
 st.set_page_config(page_title="Wordmill", page_icon=icon, layout="wide")
 who = place.person()
 _ = place.texts(who)
@@ -23,5 +24,5 @@ if who.role == "admin":
     shown.insert(
         4, st.Page(people.show, title=_("People"), icon=":material/group:", url_path="people")
     )
-st.html("<style>.stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 3rem; }</style>")
+st.html(f"<style>{(here / 'looks.css').read_text(encoding='utf-8')}</style>")
 st.navigation(shown, position="top").run()

@@ -9,7 +9,20 @@ import streamlit as st
 
 from wordmill.errors import WordmillError
 
-_PICTURE: Final = re.compile(r"!(?=\[)")
+_CODE_OR_PICTURE: Final = re.compile(
+    r"^ {0,3}(?P<fence>`{3,}|~{3,})[^`\n]*\n(?s:.*?)(?:^ {0,3}(?P=fence)[`~]*[ \t]*$|\Z)"
+    r"|\\.|(?<!`)(?P<ticks>`+)(?!`)[^\n]*?(?<!`)(?P=ticks)(?!`)|(?P<picture>!+(?=\[))",
+    re.MULTILINE,
+)
+_BROWSERS: Final = (
+    ("Edg/", "Edge"),
+    ("OPR/", "Opera"),
+    ("Firefox/", "Firefox"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+)
+"""What each writes into its User-Agent; a later one's sign stands in an earlier one's too."""
+_SYSTEMS: Final = ("Android", "iPhone", "iPad", "Windows", "Mac OS", "Linux")
 
 
 @contextmanager
@@ -39,14 +52,27 @@ def markdown(text: str) -> str:
     """What a model or a file said, as Markdown that carries nothing away.
 
     HTML is never allowed by the page. A picture would be fetched by showing it, and its address can
-    carry what was said to somebody else's server, so pictures become links.
+    carry what was said to somebody else's server, so pictures become links. Code stays as it is;
+    what is taken for code and is none cannot load from elsewhere either: the policy of the gate.
     """
-    return _PICTURE.sub("", text)
+    return _CODE_OR_PICTURE.sub(lambda found: "" if found["picture"] else found[0], text)
 
 
 def plain(text: str) -> str:
     """A text for a place that reads Markdown, shown as it stands."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>])", r"\\\1", text)
+
+
+def label(name: str) -> str:
+    """What a recipe calls `max_words`, above a field."""
+    return plain(name.replace("_", " ").capitalize())
+
+
+def program(agent: str) -> str:
+    """The browser and the system of a User-Agent, which itself is long and names several."""
+    browser = next((name for sign, name in _BROWSERS if sign in agent), agent[:40] or "?")
+    system = next((name for name in _SYSTEMS if name in agent), "")
+    return f"{browser}, {system}" if system else browser
 
 
 def money(amount: float) -> str:

@@ -7,7 +7,7 @@ On the page are the last messages of one branch, with "Earlier" above them; the 
 server, is what a long conversation slows down.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import streamlit as st
@@ -15,7 +15,7 @@ import streamlit as st
 from wordmill.accounts import Person
 from wordmill.channels.house import House
 from wordmill.channels.web import parts, place
-from wordmill.channels.web.views import chat_drawer, chat_list
+from wordmill.channels.web.views import chat_compare, chat_drawer, chat_list
 from wordmill.chat.types import Conversation, Message
 
 SHOWN: Final = 50
@@ -47,6 +47,8 @@ def show() -> None:
     for message in branch:
         if message.role == "tool":
             _tool(house, who, message, _)
+            if message.state == "answering":
+                _watch(house, who, message, _)
         elif message.role in ("user", "assistant"):
             score = ratings[message.id].score if message.id in ratings else None
             _message(house, who, message, score, _)
@@ -67,9 +69,7 @@ def _welcome(house: House, who: Person, _: Texts) -> None:
 
 def _head(house: House, who: Person, conversation: Conversation, _: Texts) -> None:
     left, right = st.columns([5, 1], vertical_alignment="center")
-    left.subheader(
-        parts.plain(conversation.title or _("New conversation")), anchor=False
-    )
+    left.subheader(parts.plain(conversation.title or _("New conversation")), anchor=False)
     with right:
         chat_drawer.show(house, who, conversation, _)
 
@@ -80,6 +80,13 @@ def _message(house: House, who: Person, message: Message, score: int | None, _: 
             _siblings(house, who, message, _)
         for part in message.parts:
             _part(house, who, message, part, _)
+        answers = chat_compare.beside(house, who, message)
+        if answers and st.toggle(_("Side by side"), value=True, key=f"beside {message.parent}"):
+            chat_compare.show(house, who, answers, _)
+            growing = next((one for one in answers if not one.ended), None)
+            if growing is not None:
+                _watch(house, who, growing, _)
+            return
         if message.state in ("waiting", "answering"):
             _watch(house, who, message, _)
             return
@@ -99,14 +106,13 @@ def _watch(house: House, who: Person, message: Message, _: Texts) -> None:
         st.rerun()
     if message.state == "waiting":
         st.caption(_("Waiting for the answer before it."))
-    st.write_stream(_pieces(house, who, message))
-    st.rerun()
-
-
-def _pieces(house: House, who: Person, message: Message) -> Iterator[str]:
+    shown, text = st.empty(), ""
     for event in house.chat.watch(who, message.id):
         if event.text:
-            yield parts.markdown(event.text)
+            text += event.text
+            # As a whole each time: what is harmless in two pieces may not be in one.
+            shown.markdown(parts.markdown(text))
+    st.rerun()
 
 
 def _tool(house: House, who: Person, message: Message, _: Texts) -> None:
@@ -162,14 +168,14 @@ def _siblings(house: House, who: Person, message: Message, _: Texts) -> None:
     for step, icon, words in ((-1, "chevron_left", _("Before")), (1, "chevron_right", _("After"))):
         to = message.place + step
         if row.button(
-            "", key=f"{step} {message.id}", icon=f":material/{icon}:", help=words,
+            words, key=f"{step} {message.id}", icon=f":material/{icon}:",
             disabled=not 1 <= to <= message.siblings, type="tertiary",
         ):  # fmt: skip
             others = house.conversations.siblings(who, message.id)
             house.conversations.switch(who, others[to - 1].id)
             st.rerun()
         if step == -1:
-            row.caption(f"{message.place}/{message.siblings}")
+            row.caption(f"{message.place}/{message.siblings}", width="content")
 
 
 def _actions(house: House, who: Person, message: Message, score: int | None, _: Texts) -> None:
@@ -265,5 +271,11 @@ def _write(house: House, who: Person, conversation: Conversation | None, _: Text
             ).id
             for file in said.files
         ]
-        house.chat.send(who, conversation.id, said.text or "", attachments=files, door="web")
+        compare = st.session_state.get("compare") or []
+        if compare:
+            own = conversation.model or house.settings.default_model or "rehearsal"
+            compare = list(dict.fromkeys([own, *compare]))
+        house.chat.send(
+            who, conversation.id, said.text or "", attachments=files, door="web", compare=compare
+        )
         st.rerun()

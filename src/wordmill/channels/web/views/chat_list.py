@@ -8,6 +8,7 @@ import streamlit as st
 from wordmill.accounts import Person
 from wordmill.channels.house import House
 from wordmill.channels.web import parts
+from wordmill.channels.web.views import chat_compare
 from wordmill.chat.types import Conversation
 from wordmill.errors import NotFound
 
@@ -29,6 +30,7 @@ def chosen(house: House, who: Person, _: Callable[[str], str]) -> Conversation |
             st.query_params.pop(_OPEN, None)
     if conversation is None:
         _new(house, _)
+    chat_compare.wanted(house, _)
     query = st.text_input(
         _("Search"), placeholder=_("words, tag:work, folder:trip"), key="search",
         icon=":material/search:", label_visibility="collapsed",

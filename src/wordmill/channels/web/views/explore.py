@@ -77,8 +77,9 @@ def _about(dataset: Dataset, _: Texts) -> None:
         (_("Requests"), f"{manifest.requests.sent:,}"),
         (_("Money"), parts.money(manifest.money)),
     )
-    for column, (label, value) in zip(st.columns(len(facts)), facts, strict=True):
-        column.metric(label, value)
+    row = st.container(horizontal=True, gap="large")
+    for label, value in facts:
+        row.metric(label, value, width="content")
     if dataset.rehearsed:
         st.warning(
             _("{count} rows hold answers of the rehearsal model: they mean nothing.").format(

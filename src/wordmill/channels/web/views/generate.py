@@ -65,7 +65,7 @@ def _wished(house: House, who: Person, _: Texts) -> Wish | None:
     rows = left.number_input(_rows_label(recipe, _), min_value=1, value=20, key="rows")
     seed = right.number_input(_("Seed"), value=recipe.seed, step=1, key=f"seed {recipe.name}")
     budget = right.text_input(
-        _("At most"), placeholder="5usd, 1000requests", help=_("A ceiling; empty for none.")
+        _("Budget"), placeholder="5usd, 1000requests", help=_("A ceiling; empty for none.")
     )
     values = _parameters(recipe, left, _)
     rest_of = _rest(house, who, recipe, right, _)
@@ -98,17 +98,18 @@ def _parameters(recipe: Recipe, where: Any, _: Texts) -> Mapping[str, Any]:
     values: dict[str, Any] = {}
     for name, parameter in recipe.declared.items():
         key, words = f"parameter {recipe.name} {name}", parameter.help or None
+        label = parts.label(name)
         now = parameter.default
         if parameter.type == "boolean":
-            values[name] = where.toggle(name, bool(now), help=words, key=key)
+            values[name] = where.toggle(label, bool(now), help=words, key=key)
         elif parameter.type == "choice":
             options = list(parameter.choices or ())
             index = options.index(now) if now in options else 0
-            values[name] = where.selectbox(name, options, index=index, help=words, key=key)
+            values[name] = where.selectbox(label, options, index=index, help=words, key=key)
         elif parameter.type in ("integer", "number"):
             kind = int if parameter.type == "integer" else float
             values[name] = where.number_input(
-                name,
+                label,
                 min_value=None if parameter.min is None else kind(parameter.min),
                 max_value=None if parameter.max is None else kind(parameter.max),
                 value=kind(now) if now is not None else kind(parameter.min or 0),
@@ -116,7 +117,7 @@ def _parameters(recipe: Recipe, where: Any, _: Texts) -> Mapping[str, Any]:
                 key=key,
             )
         else:
-            values[name] = where.text_input(name, str(now or ""), help=words, key=key)
+            values[name] = where.text_input(label, str(now or ""), help=words, key=key)
     return values
 
 

@@ -30,10 +30,12 @@ def show() -> None:
 
 
 def _me(house: House, who: Person, _: Texts) -> None:
-    st.write(f"**{parts.plain(who.name)}**, {parts.plain(who.email)}, {who.role}")
+    st.text(f"{who.name}, {who.email}, {who.role}")  # as Markdown an address becomes a link
     languages = i18n.languages()
     now = i18n.chosen(who.language, st.context.locale)
-    language = st.selectbox(_("Language"), languages, index=languages.index(now))
+    language = st.selectbox(
+        _("Language"), languages, index=languages.index(now), format_func=i18n.own_name
+    )
     if language != now:
         house.accounts.people.change(who, who.id, language=language)
         st.rerun()
@@ -49,8 +51,8 @@ def _me(house: House, who: Person, _: Texts) -> None:
     st.subheader(_("Where I am signed in"), anchor=False)
     for session in house.accounts.sessions.all(who):
         row = st.container(horizontal=True, vertical_alignment="center")
-        row.write(
-            f"{parts.plain(session.agent[:80])}, {session.address}, {session.seen:%Y-%m-%d %H:%M}"
+        row.text(
+            f"{parts.program(session.agent)}, {session.address}, {session.seen:%Y-%m-%d %H:%M}"
         )
         if row.button(_("Sign out"), key=f"session {session.digest}"):
             house.accounts.sessions.revoke(who, session.digest)
