@@ -335,8 +335,9 @@ def test_another_person_finds_nothing(talk, house, ada):
     other = Context(ben, house, "shell", talk.conversation_id)
     for command in (
         "reset-chat", "prompt", "set-prompt x", "stop", "retry", "continue", "undo", "fork",
-        "title", "title x", "tools", "tools none", "model", "swap-model mock", "config", "input-messages", "export",
-        "document-title", "set-document-title x", "status", "usage", "new",
+        "title", "title x", "tools", "tools none", "model", "swap-model mock", "config",
+        "input-messages", "export", "document-title", "set-document-title x", "status", "usage",
+        "new",
     ):  # fmt: skip
         with pytest.raises(NotFound, match="no conversation"):
             run(other, f"/{command}")

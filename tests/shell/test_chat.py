@@ -105,6 +105,14 @@ def test_what_is_pasted_arrives_whole(sit, model):
     assert model.questions[0] == text
 
 
+@pytest.mark.parametrize("word", ["/quit", "--exit", "exit", "Quit"])
+def test_words_that_leave(sit, model, word):
+    terminal = sit()
+    terminal.type(word + ENTER)
+    assert terminal.ended() == 0
+    assert model.asked == []
+
+
 def test_alt_enter_begins_a_line(sit, model):
     terminal = sit()
     terminal.type("one" + ALT_ENTER + "two")

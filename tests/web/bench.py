@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
 ADMIN = "ann@example.org"
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
@@ -37,7 +37,7 @@ class Bench:
     def picture(self, name: str) -> None:
         """Keep how the page looks."""
         SHOTS.mkdir(parents=True, exist_ok=True)
-        self.page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
+        expect(self.page.get_by_test_id("stSkeleton")).to_have_count(0)
         self.page.screenshot(path=SHOTS / f"{name}.png")
 
     @property

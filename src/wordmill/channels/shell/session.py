@@ -89,6 +89,8 @@ class Shell:
         self._hint = ""
         if not text.strip():
             return True
+        if text.strip().lower() in ("exit", "quit"):
+            return False
         self._echo(text)
         try:
             return self._take(text)
