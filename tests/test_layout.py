@@ -15,7 +15,7 @@ LAYERS: list[tuple[set[str], bool]] = [
     ({"backups"}, True),
     ({"commands"}, True),
     ({"chat"}, True),
-    ({"runs", "recipes", "datasets"}, True),
+    ({"runs", "recipes", "datasets", "batches"}, True),
     ({"queues"}, True),
     ({"completions", "jobs"}, True),
     ({"accounts"}, True),

@@ -193,6 +193,8 @@ def test_an_unknown_name_on_the_command_line_is_an_error() -> None:
         ("cache", "maybe", "true or false"),
         ("cache_days", "-3", "a number above 0, or nothing"),
         ("log_level", "loud", "debug, info, warning or error"),
+        ("log_format", "xml", "json or pretty"),
+        ("otlp_endpoint", "collector:4318", "an http:// or https:// address, or nothing"),
         ("home", "", "a folder"),
     ],
 )

@@ -66,13 +66,20 @@ def bare_server() -> Iterator[Server]:
             process.terminate()
 
 
-@contextmanager
-def rehearsal_server(cores: set[int]) -> Iterator[Server]:
-    """`wordmill rehearse` on the given cores, once it answers."""
+def free_port() -> int:
+    """A port that nobody has just now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(Path(sys.executable).parent / "wordmill"), "rehearse", "--port", str(port)]
+        port: int = free.getsockname()[1]
+    return port
+
+
+@contextmanager
+def rehearsal_server(cores: set[int], *options: str) -> Iterator[Server]:
+    """`wordmill rehearse` on the given cores, once it answers."""
+    port = free_port()
+    program = str(Path(sys.executable).parent / "wordmill")
+    command = [program, "rehearse", "--port", str(port), *options]
     with subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,

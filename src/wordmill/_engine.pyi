@@ -33,9 +33,12 @@ from typing import Self, final
 
 __all__ = [
     "Batch",
+    "Blocks",
     "Engine",
     "EngineFault",
     "Rehearsal",
+    "Segment",
+    "Splitter",
     "Stream",
     "cache_prune",
     "cache_stats",
@@ -114,6 +117,7 @@ class Engine:
                 deadline_seconds (of all attempts), attempts, max_reply_bytes
             in_doubt: most requests that are sent and not yet durable (0: the engine chooses)
             budget: {requests, tokens, money}, each a number or null
+            whole: bool, hand every reply on as it was sent
         Raises EngineFault when a file cannot be opened (in words), ValueError for a bad config.
         """
     def shape(self, lane: str, path: str, body: str) -> int:
@@ -223,6 +227,99 @@ class Stream:
         """After the end: the outcome, as a Batch of one."""
     def cancel(self) -> None:
         """Close the upstream connection; the partial text is the record's text."""
+
+@final
+class Splitter:
+    """A JSONL file of requests in OpenAI's batch form, cut into blocks of checked lines.
+
+    Memory: one line, and 24 bytes for each line that came. Used by one thread at a time.
+    """
+
+    def __new__(cls, rules: str) -> Self:
+        """Begin.
+
+        rules: JSON, unknown fields refused:
+            endpoint: what `url` of each line must be, e.g. "/v1/chat/completions"
+            models: names that `body.model` may have
+            most_bytes: longest line.  block_lines, block_bytes: a full block
+        Raises ValueError for bad rules.
+        """
+    def feed(self, data: bytes) -> None:
+        """The next piece of the file, of any length."""
+    def finish(self) -> None:
+        """The file has ended."""
+    def blocks(self) -> list[tuple[int, int, int, int, str, str]]:
+        """The blocks that are complete since the last call, in order; each:
+
+        (offset, size: bytes in the file; first: the number of its first line, from 0;
+        lines: how many are not blank; models: JSON [[name, good lines], ...];
+        bad: JSON [{line, code, message, custom_id}, ...])
+        """
+
+@final
+class Blocks:
+    """Blocks of one batch on their way through an engine. Used by one thread at a time.
+
+    A line's number is its request's id, so the engine's records answer it after a restart.
+    """
+
+    def __new__(cls, engine: Engine, batch: str, path: str, rules: str, share: bool) -> Self:
+        """Begin.
+
+        path: below each lane's base URL.  rules: as for `Splitter`; its models are lanes.
+        share: equal requests share one answer.
+        """
+    def add(self, number: int, first: int, data: bytes, bad: str) -> None:
+        """Take up a block: its bytes, the number of its first line, its bad lines (JSON)."""
+    def step(self, timeout: float) -> int:
+        """Offer what the engine has room for, and take what it has answered; how much.
+
+        Waits up to `timeout` seconds for an answer. Raises EngineFault.
+        """
+    def abandon(self, code: str, message: str) -> None:
+        """Give every line without an answer this error, and end all blocks."""
+    def ended(self) -> list[Segment]:
+        """The blocks whose every line is answered since the last call."""
+    @property
+    def open(self) -> int:
+        """How many blocks are under way."""
+    @property
+    def left(self) -> int:
+        """How many lines of them have no answer."""
+
+@final
+class Segment:
+    """The answers to a block. All lists have its length and its order."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def data(self) -> bytes:
+        """A line of JSON each, in OpenAI's form, with our own fields under `wordmill`."""
+    @property
+    def lines(self) -> list[int]:
+        """From 0."""
+    @property
+    def custom_ids(self) -> list[str | None]: ...
+    @property
+    def statuses(self) -> list[str]:
+        """`ok`, a kind of the engine's errors, or why the line was not sent."""
+    @property
+    def models(self) -> list[str]:
+        """Lane that answered; "" for what was not sent."""
+    @property
+    def seconds(self) -> list[float]: ...
+    @property
+    def input_tokens(self) -> list[int]: ...
+    @property
+    def output_tokens(self) -> list[int]: ...
+    @property
+    def money(self) -> list[float]: ...
+    @property
+    def attempts(self) -> list[int]: ...
+    @property
+    def cached(self) -> list[bool]: ...
+    def __len__(self) -> int: ...
 
 @final
 class Rehearsal:

@@ -238,6 +238,11 @@ class Leased:
         with self._database.begin() as connection:
             self._write(connection, {"progress": values, "updated": now()})
 
+    def advanced(self) -> None:
+        """Something of it is done for good: workers that died before did not die of the job."""
+        with self._database.begin() as connection:
+            self._write(connection, {"attempts": 1})
+
     def finish(self, **progress: Any) -> None:
         """It is done."""
         self._end("done", {"progress": progress} if progress else {})

@@ -3,19 +3,27 @@
 A `WholeFile` is written beside its place under a hidden name, forced to the disk and renamed; a
 reader never meets half a file, and after a crash nothing but hidden `*.part` files is left over.
 
-Only a folder so far; S3 comes with the scaled-out size.
+`Storage` is where files of any size lie: a folder so far; S3 comes with the scaled-out size. A
+place in it is a path of plain names, such as `files/file-1a2b`.
 """
 
 import errno
 import os
+import re
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Final, Protocol
 
 from wordmill.errors import StorageError
+
+PIECE: Final = 1 << 20
+"""Bytes of a file that are in memory at once."""
+
+_PLACE: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
 
 class WholeFile:
@@ -89,6 +97,114 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+class Writer(Protocol):
+    """A file of a storage in the making: there, whole, after `commit`, and not before."""
+
+    def write(self, data: bytes) -> None:
+        """The next piece. Raises StorageError."""
+
+    def commit(self) -> None:
+        """It is whole, and durable. Raises StorageError."""
+
+    def abort(self) -> None:
+        """Leave nothing behind. Harmless after `commit`, and when repeated."""
+
+
+class Storage(ABC):
+    """Files of any size, by place. All methods raise StorageError, and ValueError for a place that
+    is no path of plain names.
+    """
+
+    @abstractmethod
+    def create(self, place: str) -> Writer:
+        """Begin a file; one that is there stays as it is until the commit."""
+
+    @abstractmethod
+    def read(self, place: str, offset: int = 0, size: int | None = None) -> Iterator[bytes]:
+        """A file or a part of it, in pieces of at most PIECE bytes."""
+
+    @abstractmethod
+    def size(self, place: str) -> int | None:
+        """Bytes of a file; None where there is none."""
+
+    @abstractmethod
+    def remove(self, place: str) -> None:
+        """Remove a file, or all below a place. Harmless where nothing is."""
+
+    def whole(self, place: str, offset: int = 0, size: int | None = None) -> bytes:
+        """As `read`, in one piece."""
+        return b"".join(self.read(place, offset, size))
+
+    def write(self, place: str, data: bytes) -> None:
+        """A small file, whole."""
+        writer = self.create(place)
+        try:
+            writer.write(data)
+            writer.commit()
+        finally:
+            writer.abort()
+
+
+class Folder(Storage):
+    """A storage in a folder of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, place: str) -> Path:
+        """Where a place is."""
+        if not _PLACE.fullmatch(place):
+            raise ValueError(f"{place!r} is no place in a storage")
+        return self.root / place
+
+    def create(self, place: str) -> Writer:
+        """See Storage."""
+        return _FolderWriter(self.path(place))
+
+    def read(self, place: str, offset: int = 0, size: int | None = None) -> Iterator[bytes]:
+        """See Storage."""
+        path = self.path(place)
+        with said(path), path.open("rb") as file:
+            file.seek(offset)
+            left = size
+            while left is None or left > 0:
+                piece = file.read(PIECE if left is None else min(PIECE, left))
+                if not piece:
+                    return
+                left = None if left is None else left - len(piece)
+                yield piece
+
+    def size(self, place: str) -> int | None:
+        """See Storage."""
+        path = self.path(place)
+        with said(path):
+            return path.stat().st_size if path.exists() else None
+
+    def remove(self, place: str) -> None:
+        """See Storage."""
+        path = self.path(place)
+        with said(path):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+class _FolderWriter:
+    def __init__(self, path: Path) -> None:
+        self._file = WholeFile(path)
+
+    def write(self, data: bytes) -> None:
+        with said(self._file.path):
+            self._file.file.write(data)
+
+    def commit(self) -> None:
+        self._file.commit()
+
+    def abort(self) -> None:
+        self._file.abort()
 
 
 @contextmanager

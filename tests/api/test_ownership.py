@@ -4,6 +4,7 @@ For each operation there is a call that its owner makes successfully; the same c
 is refused, and by nobody at all too. An operation that is not covered here fails the build.
 """
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 
 from tests.api.conftest import Server
 
+MESSAGES = [{"role": "user", "content": "Hello"}]
+ORDER = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
 RECIPE = "name: notes\nmodel: rehearsal\ncolumns:\n  mood: {type: category, values: [calm]}\n"
 
 # What belongs to nobody in particular: it is the same for everybody, or makes something new.
@@ -24,7 +27,8 @@ SHARED = {
     "GET /api/models", "GET /api/models/{model}/settings", "PUT /api/models/{model}/mode",
     "PUT /api/models/{model}/settings/{name}", "PUT /api/models/{model}/key",
     "DELETE /api/models/{model}/key", "GET /api/recipes", "POST /api/recipes/estimate",
-    "GET /api/runs", "POST /api/runs", "GET /api/commands",
+    "GET /api/runs", "POST /api/runs", "GET /api/commands", "POST /v1/files", "GET /v1/files",
+    "GET /v1/batches", "GET /api/batches",
 }  # fmt: skip
 
 # What only admins may: a member is refused.
@@ -79,11 +83,18 @@ def theirs(server: Server) -> dict[str, Any]:
         while client.get(f"/api/runs/{run}").json()["state"] in ("created", "running"):
             assert time.monotonic() < until
             time.sleep(0.05)
+        asked = {"custom_id": "1", "body": {"model": "rehearsal", "messages": MESSAGES}}
+        sent = {"file": json.dumps(asked).encode()}
+        upload = client.post("/v1/files", files=sent, data={"purpose": "batch"}).json()["id"]
+        batch = client.post("/api/batches", json={"file": upload}).json()["id"]
+        while client.get(f"/api/batches/{batch}").json()["state"] != "completed":
+            assert time.monotonic() < until
+            time.sleep(0.05)
     return {
         "conversation": kept.id, "folder": folder.id, "message": turn.answer,
         "question": turn.question, "other": again.answer, "attachment": file.id,
         "share": share.id, "key": key.id, "run": run, "cem": server.people["cem"].id,
-        "tool": tool.id,
+        "tool": tool.id, "upload": upload, "batch": batch,
     }  # fmt: skip
 
 
@@ -142,14 +153,31 @@ OWN: dict[str, tuple[str, Any]] = {
     "POST /api/runs/{run}/cancel": ("/api/runs/{run}/cancel", None),
     "POST /api/runs/{run}/resume": ("/api/runs/{run}/resume", None),
     "DELETE /api/runs/{run}": ("/api/runs/{run}", None),
+    "GET /v1/files/{file}": ("/v1/files/{upload}", None),
+    "GET /v1/files/{file}/content": ("/v1/files/{upload}/content", None),
+    "GET /v1/batches/{batch}": ("/v1/batches/{batch}", None),
+    "POST /v1/batches": ("/v1/batches", {**ORDER, "input_file_id": "{upload}"}),
+    "POST /v1/batches/{batch}/cancel": ("/v1/batches/{batch}/cancel", None),
+    "GET /api/batches/{batch}": ("/api/batches/{batch}", None),
+    "GET /api/batches/{batch}/results": ("/api/batches/{batch}/results", None),
+    "POST /api/batches": ("/api/batches", {"file": "{upload}"}),
+    "POST /api/batches/{batch}/cancel": ("/api/batches/{batch}/cancel", None),
+    "POST /api/batches/{batch}/resume": ("/api/batches/{batch}/resume", None),
+    "POST /api/batches/{batch}/retry": ("/api/batches/{batch}/retry", None),
+    "DELETE /api/batches/{batch}": ("/api/batches/{batch}", None),
+    "DELETE /v1/files/{file}": ("/v1/files/{upload}", None),
     "DELETE /api/shares/{share}": ("/api/shares/{share}", None),
     "DELETE /api/keys/{key}": ("/api/keys/{key}", None),
     "DELETE /api/folders/{folder}": ("/api/folders/{folder}", None),
     "DELETE /api/conversations/{conversation}": ("/api/conversations/{conversation}", None),
 }  # fmt: skip
 
-CONFLICTS = {"POST /api/runs/{run}/resume"}
-"""Its owner is told that the run is finished: known, but nothing to do."""
+CONFLICTS = {
+    "POST /api/runs/{run}/resume", "POST /v1/batches/{batch}/cancel",
+    "POST /api/batches/{batch}/cancel", "POST /api/batches/{batch}/resume",
+    "POST /api/batches/{batch}/retry",
+}  # fmt: skip
+"""Its owner is told that it has ended: known, but nothing to do."""
 
 ADMINS_TOO = {"DELETE /api/keys/{key}"}
 """An admin may revoke anybody's key, which is tried with the admins' operations."""

@@ -14,8 +14,10 @@ import pytest
 from tests.cli.conftest import Type
 from tests.runs.conftest import COMMAND, SHORT, TICKETS, Project
 from tests.servers.imperfect import Asked, Told, completion, serving
+from wordmill import generate
 from wordmill._engine import Rehearsal
 from wordmill.datasets import open_dataset
+from wordmill.errors import RunError
 
 Rehearse = Callable[..., Rehearsal]
 
@@ -114,9 +116,52 @@ def test_a_dry_run_asks_nobody_and_keeps_nothing(
     first = typed.out.splitlines()[0]
     assert first.startswith("Dry run: 5 of 5 rows made by the rehearsal model; at these prices it")
     assert typed.out.splitlines()[-1] == "  wordmill generate recipe.yaml --rows 5"
+    words = ("generate", "recipe.yaml", "-n", 5, "--model", "mock", "--set", "mood.weights=[2, 1]")
+    typed = wordmill(*words, "--dry-run", "--no-cache")
+    assert typed.out.splitlines()[-1] == (
+        "  wordmill generate recipe.yaml -n 5 --model mock --set 'mood.weights=[2, 1]' --no-cache"
+    )
+    told = json.loads(wordmill(*words, "--dry-run", "--json").out)
+    assert (told["folder"], told["files"], told["dry_run"]) == (None, [], True)
+    dry = generate("recipe.yaml", rows=2, rehearse=True)
+    with pytest.raises(RunError, match="A dry run without `out` keeps no rows"):
+        dry.rows()
     assert json.loads(mock.stats())["requests"] == 0
     assert not Path("datasets").exists()
     assert wordmill("runs", "list").out.startswith("There are no runs yet.")
+
+
+def test_a_missing_key_is_told_before_there_is_a_run(
+    project: Project, mock: Rehearsal, wordmill: Type
+) -> None:
+    project.model("mock", f"http://127.0.0.1:{mock.port}/v1", key_env="NO_SUCH_KEY")
+    typed = wordmill("generate", "recipe.yaml", "--rows", 5)
+    assert (typed.code, typed.out) == (2, "")
+    assert typed.err == (
+        "error: No API key for the model 'mock': the variable NO_SUCH_KEY is not set. Set it, or "
+        "store the key with `wordmill models key mock`.\n"
+    )
+    assert not Path("datasets").exists()
+    assert wordmill("runs", "list").out.startswith("There are no runs yet.")
+
+
+def test_the_summary_fits_a_narrow_terminal(
+    project: Project, rehearse: Rehearse, wordmill: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    project.recipe(TICKETS.replace("tickets", "my tickets"))
+    typed = wordmill("generate", "recipe.yaml", "--model", "rehearsal", "--rows", 3)
+    lines = typed.out.splitlines()
+    assert max(len(line) for line in lines[: lines.index("next")]) <= 60
+    assert "  money     $0.00" in lines
+    assert lines[lines.index("next") + 1 :] == [
+        "  wordmill runs rows my-tickets-1",
+        "  wordmill export my-tickets-1 --format jsonl --to 'my tickets.jsonl'",
+        "  wordmill generate recipe.yaml --rows 3 --model NAME --out 'datasets/my tickets-real'",
+    ]
+    shown = wordmill("runs", "rows", "my-tickets-1").out
+    seen = wordmill("preview", "recipe.yaml", "--model", "rehearsal", "--prompts").out
+    assert max(len(line) for line in (shown + seen).splitlines()) <= 60
 
 
 # The folder ------------------------------------------------------------------------------------

@@ -1,13 +1,16 @@
 """Runs for somebody who is not at the command line."""
 
+import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.runs.conftest import Project
 from wordmill._engine import Rehearsal
 from wordmill.database import open_database
-from wordmill.errors import Forbidden, InvalidInput, RecipeError, RunError, UnknownName
+from wordmill.errors import Forbidden, InvalidInput, KeyMissing, RecipeError, RunError, UnknownName
 from wordmill.models import Catalog
 from wordmill.recipes.recipe import BUILT_IN
 from wordmill.runs.desk import Desk, Wish
@@ -141,3 +144,41 @@ def test_another_persons_runs_are_not_there(desk: Made) -> None:
             touch()
     desk("ann").remove(run.id)
     assert not (load().home / "datasets" / run.id).exists()
+
+
+def test_a_run_that_two_workers_take_at_once_is_worked_on_by_one(
+    desk: Made, project: Project, rehearse: Callable[..., Rehearsal]
+) -> None:
+    server = rehearse(latency_ms=300)
+    project.model("mock", f"http://127.0.0.1:{server.port}/v1")
+    with open_database(load()) as database:
+        ours = Desk(database, load(), Catalog(database, load()), "ann", trusted=False)
+        run = ours.begin(Wish(recipe=NOTES.replace("rehearsal", "mock"), rows=10, cache=False))
+        done: list[str] = []
+
+        def work() -> None:
+            try:
+                done.append(ours.work(run.id, never).state)
+            except RunError as error:
+                done.append(str(error))
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    refused, state = sorted(done)
+    assert state == "finished"
+    assert refused.startswith("The run notes-1 is being worked on by another process (") or (
+        " writes just now" in refused  # between the folder and the run itself
+    )
+    assert json.loads(server.stats())["requests"] == 10
+
+
+def test_a_missing_key_is_told_before_there_is_a_run(desk: Made, project: Project) -> None:
+    project.model("mock", "http://127.0.0.1:9/v1", key_env="NO_SUCH_KEY")
+    with open_database(load()) as database:
+        ours = Desk(database, load(), Catalog(database, load()), "ann", trusted=False)
+        with pytest.raises(KeyMissing, match="NO_SUCH_KEY is not set"):
+            ours.begin(Wish(recipe=NOTES.replace("rehearsal", "mock"), rows=10))
+        assert ours.registry.all() == []

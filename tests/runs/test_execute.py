@@ -95,6 +95,53 @@ def test_what_keep_cannot_judge_is_not_kept_and_counted(project: Project) -> Non
     assert (result.kept, result.turned_down, result.unsure, result.failed) == (2, 0, 2, 0)
     words = [row["errors"]["recipe.keep"] for row in rows_of("sizes") if not row["kept"]]
     assert words == ["keep: division by zero"] * 2
+    manifest = open_dataset(result.folder).manifest
+    assert manifest.rows.model_dump() == {
+        "wanted": 4, "made": 4, "kept": 2, "turned_down": 0, "unsure": 2, "failed": 0,
+        "failed_cells": 0,
+    }  # fmt: skip
+    assert manifest.causes == {}
+    assert (result.folder / "failed.jsonl").read_text() == ""
+    assert "2 that it could not judge" in (result.folder / "README.md").read_text()
+    assert "2 that it cannot judge" in (result.folder / "report.html").read_text()
+
+
+def test_a_row_in_which_a_cell_failed_counts_that_cell_alone(project: Project) -> None:
+    columns = {
+        "size": {"type": "category", "values": [1, 0], "draw": "balanced"},
+        "half": {"type": "template", "template": "x", "when": "1 / size > 0"},
+    }
+    result = generate(Recipe("sizes", columns=columns, keep="half == 'x'"), rows=4)
+    assert (result.failed, result.failed_rows, result.unsure) == (2, 2, 2)
+    rows = open_dataset(result.folder).manifest.rows
+    assert (rows.failed_cells, rows.failed, rows.unsure, rows.kept) == (2, 2, 2, 2)
+
+
+def test_the_dataset_says_when_it_was_made_and_how_long_answers_took(
+    project: Project, rehearse: Callable[..., Rehearsal]
+) -> None:
+    server = rehearse(latency_ms=50)
+    project.model("mock", f"http://127.0.0.1:{server.port}/v1")
+    columns = {
+        "mood": {"type": "category", "values": ["calm", "angry"]},
+        "note": {"type": "prompt", "prompt": "A {{ mood }} note."},
+    }
+    recipe = Recipe("notes", columns=columns, model="mock")
+    short = generate(recipe, rows=20, budget="8requests", concurrency=2)
+    first = open_dataset(short.folder).manifest.timings
+    assert first.started <= first.first_request <= first.ended
+    assert first.seconds == pytest.approx(short.reading.seconds, abs=0.01)
+    note = first.columns["note"]
+    assert list(first.columns) == ["note"]
+    assert note.answers == 8
+    assert 0.05 * 0.99 <= note.p50 <= note.p95
+    whole = generate(recipe, rows=20, budget="99requests")
+    second = open_dataset(whole.folder).manifest.timings
+    assert (second.started, second.first_request) == (first.started, first.first_request)
+    assert second.ended > first.ended
+    assert second.seconds > first.seconds
+    assert second.columns["note"].answers == 12
+    assert whole.as_json()["timings"]["first_request"] == first.first_request
 
 
 def test_an_item_that_fails_leaves_its_cell_and_is_named(project: Project) -> None:

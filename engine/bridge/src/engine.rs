@@ -15,20 +15,20 @@ use wordmill_core::{panic_words, Engine as Core};
 
 create_exception!(wordmill._engine, EngineFault, PyRuntimeError, "A panic or an input/output fault inside the engine, in words.");
 
-fn fault(words: String) -> PyErr {
+pub fn fault(words: String) -> PyErr {
     EngineFault::new_err(words)
 }
 
 /// Longer times are as good as for ever, and later than a clock can count.
 const YEAR: f64 = 365.0 * 86_400.0;
 
-fn seconds(value: f64) -> PyResult<Duration> {
+pub fn seconds(value: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(if value > YEAR { YEAR } else { value })
         .map_err(|_| PyValueError::new_err(format!("{value} is not a time in seconds")))
 }
 
 /// Do what was asked; a panic becomes an exception that can be caught.
-fn door<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+pub fn door<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|panic| Err(fault(format!("the engine panicked; this is a fault of Wordmill: {}", panic_words(&*panic)))))
 }
@@ -130,6 +130,12 @@ impl<'py> Words<'py> {
 #[pyclass(frozen, module = "wordmill._engine")]
 pub struct Engine {
     core: Arc<Core>,
+}
+
+impl Engine {
+    pub fn core(&self) -> Arc<Core> {
+        self.core.clone()
+    }
 }
 
 /// The text of each item; None where it is no text (half of a surrogate pair).

@@ -2,6 +2,7 @@
 //!
 //! Every function here is typed and documented in `src/wordmill/_engine.pyi`.
 
+mod batch;
 mod engine;
 mod rehearsal;
 
@@ -14,6 +15,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[pymodule]
 mod _engine {
+    #[pymodule_export]
+    use super::batch::{Blocks, Segment, Splitter};
     #[pymodule_export]
     use super::engine::{cache_prune, cache_stats, canonical, digest, Batch, Engine, EngineFault, Stream};
     #[pymodule_export]

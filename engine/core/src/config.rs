@@ -22,6 +22,9 @@ pub struct Config {
     pub in_doubt: usize,
     #[serde(default)]
     pub budget: Ceilings,
+    /// Hand every reply on as it was sent, also one that is no more than its text.
+    #[serde(default)]
+    pub whole: bool,
 }
 
 /// A model at an endpoint, with its limits.

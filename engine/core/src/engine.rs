@@ -54,8 +54,15 @@ impl Engine {
         };
         let shared = Shared::new(config.lanes.len());
         let (orders, inbox) = crossbeam_channel::unbounded();
-        let writer =
-            Writer { shared: shared.clone(), orders: inbox, path: config.records.clone(), records, cache: cache.clone(), missed: false };
+        let writer = Writer {
+            shared: shared.clone(),
+            orders: inbox,
+            path: config.records.clone(),
+            records,
+            cache: cache.clone(),
+            missed: false,
+            whole: config.whole,
+        };
         let writer = spawn("wordmill-writer", &shared, move || writer.run())?;
         let mut threads = Vec::new();
         let (ready, started) = std::sync::mpsc::channel();

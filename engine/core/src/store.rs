@@ -231,6 +231,8 @@ impl Records {
 
 /// The outcome of a request whose answer was found.
 pub fn outcome_of(found: Found, id: u64, key: Key, lane: usize, flags: u32) -> Outcome {
+    // What a resumed one cost is known, and paid already: it stands nowhere in `owed`.
+    let spent = if flags & crate::record::flag::RESUMED == 0 { Spent::default() } else { Spent { money: found.money, ..Spent::default() } };
     let kept = found.flags & (crate::record::flag::ESTIMATED | crate::record::flag::REFUSAL | crate::record::flag::FALLBACK);
     Outcome {
         id,
@@ -241,7 +243,7 @@ pub fn outcome_of(found: Found, id: u64, key: Key, lane: usize, flags: u32) -> O
         attempts: found.attempts,
         micros: found.micros,
         flags: kept | flags,
-        spent: Spent::default(),
+        spent,
         owed: Spent::default(),
         stream: None,
         held: false,

@@ -48,6 +48,8 @@ pub struct Writer {
     pub cache: Option<SharedCache>,
     /// The cache could not take some of our replies: it must read the file again.
     pub missed: bool,
+    /// Replies are handed on as they were sent.
+    pub whole: bool,
 }
 
 struct Batch {
@@ -201,8 +203,8 @@ impl Writer {
             }
         }
         let plain = plain.into_iter().map(|mut outcome| {
-            // Only what holds more than its text is handed on whole.
-            if !outcome.result.as_ref().is_ok_and(|reply| reply.rich) {
+            // Otherwise only what holds more than its text is handed on whole.
+            if !self.whole && !outcome.result.as_ref().is_ok_and(|reply| reply.rich) {
                 outcome.raw = bytes::Bytes::new();
             }
             outcome

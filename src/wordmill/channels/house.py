@@ -5,13 +5,19 @@ what the house opens, so that they are the same behind every door.
 """
 
 import json
-from collections.abc import Iterator
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from sqlalchemy import delete, insert
 
 from wordmill.accounts import Accounts, Person, catalog_of, need_admin
+from wordmill.batches import JOB as BATCH
+from wordmill.batches import Batch, Batches, Files, Worker
+from wordmill.batches import Wish as BatchWish
 from wordmill.chat.conversations import Conversations
 from wordmill.chat.turns import Chat
 from wordmill.completions import Completions
@@ -26,12 +32,15 @@ from wordmill.queues.embedded import Embedded
 from wordmill.runs.desk import Desk, Wish
 from wordmill.runs.registry import Run
 from wordmill.settings import Settings, table
+from wordmill.storage import Folder
 
 RUN: Final = "run"
 RUNS: Final = 2
 """Runs that are worked on at once."""
-GRACE: Final = 8.0
-"""Seconds that work at hand has to come to a stop when the house closes."""
+SWEEP: Final = 6 * 3600.0
+"""Seconds between looks for files that no message got."""
+
+log = logging.getLogger(__name__)
 
 
 class House:
@@ -48,24 +57,47 @@ class House:
         )
         self.catalog = Catalog(database, settings)
         self.accounts.people.when_removed(self._forget)
+        self.channels: dict[str, Callable[[], str | None]] = {}
+        """What each door says of itself: a sentence when something is wrong with it."""
         self._runs = Embedded(self.jobs, {RUN: self._work_on_run}, RUNS)
+        self.files = Files(database, Folder(settings.home), settings.batch_file_bytes)
+        self.batches = Batches(database, self.files)
+        worker = Worker(database, settings, self.accounts, self.batches)
+        self._batches = Embedded(self.jobs, {BATCH: worker}, settings.batches_at_once)
+        self._closed = threading.Event()
+        self._sweeper = threading.Thread(target=self._sweep, name="wordmill-sweep", daemon=True)
 
     def start(self) -> None:
         """Begin to work on jobs."""
         self.chat.open()
         self._runs.start()
+        self._batches.start()
+        self._sweeper.start()
 
-    def close(self) -> None:
-        """Give back what is at hand, and close everything."""
-        self.chat.close(GRACE)
-        self._runs.stop(GRACE)
+    def close(self, grace: float) -> None:
+        """Give back what is at hand, and close everything.
+
+        grace: seconds that turns and runs together have to come to a stop. What has come of an
+        answer is kept; whoever opens the house next goes on.
+        """
+        self._closed.set()
+        until = time.monotonic() + grace
+        ending = [
+            threading.Thread(target=queue.stop, args=(grace,), daemon=True)
+            for queue in (self._runs, self._batches)
+        ]
+        for thread in ending:
+            thread.start()
+        self.chat.close(grace)
+        for thread in (*ending, self._sweeper):
+            thread.join(max(0.1, until - time.monotonic()))
         self.completions.close()
         self.conversations.close()
 
     @property
     def working(self) -> bool:
         """Whether the workers are at their places."""
-        return self.chat.working and self._runs.alive
+        return self.chat.working and self._runs.alive and self._batches.alive
 
     def trouble(self) -> dict[str, str]:
         """Models whose last requests went wrong, in words."""
@@ -75,6 +107,11 @@ class House:
                 if words := shown["stopped"] or shown["trouble"]:
                     found[name] = words
         return found
+
+    def troubled_channels(self) -> dict[str, str]:
+        """Doors with which something is wrong, in words."""
+        found = {name: ask() for name, ask in self.channels.items()}
+        return {name: words for name, words in found.items() if words is not None}
 
     # Models
 
@@ -187,6 +224,56 @@ class House:
                 subject=run,
             )
 
+    # Batches
+
+    def order_batch(self, person: Person, wish: BatchWish) -> tuple[Batch, bool]:
+        """Order a batch; a worker takes it. Whether it is new. Raises as `Batches.order`,
+        QuotaReached.
+        """
+        self.accounts.ledger.check(person.id)
+        batch, new = self.batches.order(person.id, wish)
+        self.jobs.put(person.id, BATCH, {"batch": batch.id}, subject=batch.id, once=batch.id)
+        self._batches.wake()
+        return batch, new
+
+    def cancel_batch(self, person: Person, batch: str) -> Batch:
+        """End a batch; what is answered stays. Raises NotFound, Conflict."""
+        found = self.batches.cancel(person.id, batch)
+        if not self.jobs.all(person.id, kind=BATCH, subject=batch, open_only=True):
+            self.jobs.put(person.id, BATCH, {"batch": batch}, subject=batch)
+        self._batches.wake()
+        return found
+
+    def resume_batch(self, person: Person, batch: str) -> Batch:
+        """Let a batch go on that a fault stopped. Raises NotFound, Conflict."""
+        found = self.batches.resume(person.id, batch)
+        if not self.jobs.all(person.id, kind=BATCH, subject=batch, open_only=True):
+            self.jobs.put(person.id, BATCH, {"batch": batch}, subject=batch)
+            self._batches.wake()
+        return found
+
+    def retry_batch(self, person: Person, batch: str) -> Batch:
+        """A new batch out of the requests that failed. Raises NotFound, Conflict."""
+        found = self.batches.get(person.id, batch)
+        if not found.ended:
+            raise Conflict(f"The batch {batch} is {found.state}: let it end first.")
+        upload = self.files.begin(person.id, f"{batch}_again.jsonl")
+        try:
+            for line in self.batches.failed_requests(person.id, batch):
+                upload.write(line)
+            if not upload.bytes:
+                raise Conflict(f"No request of the batch {batch} failed after it was sent.")
+            file = upload.commit()
+        finally:
+            upload.abort()
+        options = found.options
+        wish = BatchWish(
+            file=file.id, endpoint=found.endpoint, window=options["window"], dataset=found.dataset,
+            source=found.source, priority=found.priority, cache=options["cache"],
+            budget=options["budget"], metadata=options["metadata"],
+        )  # fmt: skip
+        return self.order_batch(person, wish)[0]
+
     # Settings
 
     def change_setting(self, person: Person, name: str, text: str) -> None:
@@ -216,6 +303,17 @@ class House:
                 )
         self.accounts.audit.note(person.id, "setting changed", name)
 
+    def _sweep(self) -> None:
+        """Forget files that nobody sent, now and then."""
+        while True:
+            try:
+                if count := self.conversations.attachments.sweep():
+                    log.info("%d files that no message got were forgotten", count)
+            except (WordmillError, OSError) as error:
+                log.error("files that no message got could not be forgotten: %s", error)
+            if self._closed.wait(SWEEP):
+                return
+
     def _catalog(self, person: Person) -> Catalog:
         return catalog_of(self.database, self.settings, person.id)
 
@@ -235,12 +333,15 @@ class House:
 
 
 @contextmanager
-def open_house(settings: Settings) -> Iterator[House]:
-    """Open everything, and work on jobs until the end. Raises StorageError, ConfigError."""
+def open_house(settings: Settings, left: Callable[[], float] | None = None) -> Iterator[House]:
+    """Open everything, and work on jobs until the end. Raises StorageError, ConfigError.
+
+    left: the seconds that closing may take, asked then; the setting `grace_seconds` without it.
+    """
     with open_database(settings) as database:
         house = House(database, settings)
         house.start()
         try:
             yield house
         finally:
-            house.close()
+            house.close(settings.grace_seconds if left is None else left())

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from sqlalchemy import exists, select
 
+from wordmill import telemetry
 from wordmill.accounts import Accounts, Person, catalog_of
 from wordmill.chat import requests, titles, tool_calls
 from wordmill.chat.context import Fitted, Wire, fit
@@ -197,8 +198,13 @@ class Answering:
                 f"It was begun {BEGUN} times, and each time the server ended before a word came."
             )
             self._conversations.finish(name, "failed", error=words, fence=fence)
-        elif self._make(work, person, message, calls):
-            return name
+        else:
+            with telemetry.measured(
+                "turn", person=person.id, door=message.door, model=message.model,
+                conversation=message.conversation, answer=name,
+            ) as told:  # fmt: skip
+                if self._make(work, person, message, calls, told):
+                    return name
         return None
 
     def _fail(self, name: str, words: str, fence: Fence) -> None:
@@ -207,8 +213,18 @@ class Answering:
         except WordmillError as error:
             log.error("the failure of %s (%s) could not be written: %s", name, words, error)
 
-    def _make(self, work: Work, person: Person, message: Message, calls: tool_calls.Calls) -> bool:
-        """Ask, write down what comes, end the message; whether there is more to do for it."""
+    def _make(
+        self,
+        work: Work,
+        person: Person,
+        message: Message,
+        calls: tool_calls.Calls,
+        told: dict[str, telemetry.Field],
+    ) -> bool:
+        """Ask, write down what comes, end the message; whether there is more to do for it.
+
+        told: what is said of it in the log.
+        """
         conversation = self._conversations.get(person, message.conversation)
         fence = Fence(work.job.id, work.lease.fence)
         for _ in range(REFITS):
@@ -217,12 +233,14 @@ class Answering:
             with asking.answer as answer:
                 self._begin(work, message, asking, writing)
                 state = self._write(work, message, answer, writing)
+            told |= _told(asking.answer, state)
             if state == "failed" and not writing.length and self._limits.learn(asking):
                 self._watching.end(message.id)
                 continue
             break
         if work.closing and not writing.stopped and state != "done":
             writing.flush()  # it is kept, and marked interrupted by whoever takes it up
+            told["state"] = "interrupted"
             self._watching.end(message.id)
             return False
         more = self._finish(person, message, asking, writing, state, calls)
@@ -456,6 +474,23 @@ _TOO_LONG: Final = re.compile(
     r"(?i)context.{0,20}(?:length|window|size)|maximum.{0,20}tokens|too many tokens"
     r"|(?:prompt|input).{0,30}too (?:long|large)|n_ctx"
 )
+
+
+def _told(answer: Answer, state: State) -> dict[str, telemetry.Field]:
+    """For the log: how an answer went, and none of its words."""
+    reply = answer.reply
+    if reply is None:
+        return {"state": state}
+    return {
+        "state": state,
+        "answered": reply.model,
+        "first": answer.first,
+        "input_tokens": reply.usage.input,
+        "output_tokens": reply.usage.output,
+        "attempts": reply.attempts,
+        "finish": reply.finish,
+        "error": reply.error if state == "failed" else None,
+    }
 
 
 def _has_pictures(wires: Sequence[Wire]) -> bool:

@@ -333,12 +333,15 @@ class Chat:
                 alone = not only or len(answers) == 1
                 if job.state == "running" and message.id in answers and alone:
                     jobs.cancel(person.id, job.id)
+                    if (queue := self._queue) is not None:
+                        queue.ask(job.id)  # it was between two requests of this process
                     return True
         try:
             text = tool_calls.LEFT if message.role == "tool" else None
             self._conversations.finish(message.id, "stopped", text=text)
         except Conflict:
             return self._watching.stop(message.id)
+        self._watching.stop(message.id)  # its worker may have begun with it at this moment
         return True
 
     def _begin(

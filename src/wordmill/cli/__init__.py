@@ -20,6 +20,7 @@ from wordmill.errors import WordmillError, nearest
 COMMANDS: Mapping[str, str] = {
     "ask": "wordmill.cli.chat:ask",
     "backup": "wordmill.cli.backups:backup",
+    "batch": "wordmill.cli.batch:batch",
     "cache": "wordmill.cli.cache:cache",
     "chat": "wordmill.cli.chat:chat",
     "check": "wordmill.cli.recipes:check",

@@ -2,9 +2,8 @@
 
 import gc
 import json
-import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
@@ -12,7 +11,7 @@ from typing import Final, Literal
 import click
 
 from wordmill.cli.models import Concurrency
-from wordmill.cli.recipe_options import WORDS, RecipeCommand, Typed, takes_recipe
+from wordmill.cli.recipe_options import TYPED, WORDS, RecipeCommand, Typed, takes_recipe
 from wordmill.cli.settings import warn
 from wordmill.runs import launch
 from wordmill.runs.budget import Budget, parse_budget
@@ -20,7 +19,6 @@ from wordmill.runs.interrupts import Interrupts
 from wordmill.runs.launch import Options, open_house
 from wordmill.runs.places import folder_of, shown
 from wordmill.runs.progress import Terminal
-from wordmill.runs.registry import Run
 from wordmill.runs.result import Result
 from wordmill.settings import Settings, load
 
@@ -90,7 +88,7 @@ def generate(
         return _work(
             lambda reporter, stop: launch.generate(house, chosen.recipe, options, reporter, stop),
             as_json,
-            typed.recipe,
+            click.get_current_context().meta[TYPED],
         )
 
 
@@ -126,7 +124,6 @@ def resume(
         return _work(
             lambda reporter, stop: launch.resume(house, run, options, reporter, stop),
             as_json,
-            _named(house.registry.get(run)),
         )
 
 
@@ -157,12 +154,9 @@ def _settings() -> Settings:
     return settings
 
 
-def _named(run: Run) -> str:
-    """What a person names the recipe of a run; its own name where its file is not here."""
-    return run.recipe if Path(run.recipe).is_file() else run.name
-
-
-def _work(run: Callable[[Terminal, Interrupts], Result], as_json: bool, named: str) -> int:
+def _work(
+    run: Callable[[Terminal, Interrupts], Result], as_json: bool, command: Sequence[str] = ()
+) -> int:
     reporter = Terminal()
     with Interrupts() as stop:
         result = run(reporter, stop)
@@ -171,7 +165,7 @@ def _work(run: Callable[[Terminal, Interrupts], Result], as_json: bool, named: s
     else:
         from wordmill.runs.summary import summary
 
-        text = summary(result, shlex.quote(named))
+        text = summary(result, command)
     with suppress(BrokenPipeError):  # how the run ended is said by the exit code too
         click.echo(text)
     # The process ends here: looking for cycles once more would cost a tenth of a second.

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from wordmill.columns.base import KEEP
 from wordmill.recipes import Recipe
 from wordmill.runs.interrupts import Interrupts
 from wordmill.runs.launch import House, Options, prepare
 from wordmill.runs.preview import Preview, Sent, preview
-from wordmill.runs.show import count, money, paragraph, row_lines, safe
+from wordmill.runs.show import count, money, paragraph, row_lines, safe, width
 
 
 def show(
@@ -37,13 +38,14 @@ def show(
         return 130
     if made.end.sentence:
         click.echo(f"Short: {made.end.sentence}", err=True)
-    whole = len(made.records) == rows and not any(record["errors"] for record in made.records)
+    whole = len(made.records) == rows and not any(record["errors"].keys() - {KEEP}
+                                                  for record in made.records)  # fmt: skip
     return 0 if whole else 3
 
 
 def _blocks(made: Preview, columns: tuple[str, ...], prompts: bool) -> Iterator[str]:
     for record in made.records:
-        yield "\n".join(row_lines(record, columns))
+        yield "\n".join(row_lines(record, columns, width()))
         if prompts:
             for sent in made.sent:
                 if sent.row == record["row"]:
@@ -59,7 +61,8 @@ def _sent(sent: Sent) -> Iterator[str]:
         yield f"    {message['role']}:"
         content = message["content"]
         text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-        yield from paragraph(safe(text), 6)
+        yield from paragraph(safe(text), 6, width())
     for name, value in sent.body.items():
         if name != "messages":
-            yield from paragraph(safe(f"{name}: {json.dumps(value, ensure_ascii=False)}"), 4)
+            written = f"{name}: {json.dumps(value, ensure_ascii=False)}"
+            yield from paragraph(safe(written), 4, width())

@@ -22,6 +22,9 @@ from wordmill.runs.launch import with_default_model
 from wordmill.runs.plan import MAX_ROWS
 from wordmill.settings import Settings
 
+TYPED = "wordmill.words"
+"""Where a context keeps the words after the command, as they were typed."""
+
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 
@@ -77,7 +80,7 @@ class RecipeCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The command's options, then those of a recipe that stands on the command line."""
         super().format_options(ctx, formatter)
-        words = [word for word in ctx.meta.get("wordmill.words", ()) if not word.startswith("-")]
+        words = [word for word in ctx.meta.get(TYPED, ()) if not word.startswith("-")]
         if not words:
             return
         try:
@@ -92,8 +95,8 @@ class RecipeCommand(click.Command):
                 formatter.write_dl(rows)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep the words, so that `--help` can look for a recipe among them."""
-        ctx.meta["wordmill.words"] = list(args)
+        """Keep the words: `--help` looks for a recipe among them, the summary repeats them."""
+        ctx.meta[TYPED] = list(args)
         return super().parse_args(ctx, args)
 
 

@@ -18,7 +18,7 @@ from wordmill.runs.launch import House, open_house
 from wordmill.runs.places import shown
 from wordmill.runs.records import page
 from wordmill.runs.registry import Run
-from wordmill.runs.show import by_cause, count, duration, money, row_lines
+from wordmill.runs.show import by_cause, count, duration, money, row_lines, width
 from wordmill.settings import load
 from wordmill.types import Value
 
@@ -102,7 +102,9 @@ def rows(run: str, number: int, size: int, row: int | None, failed: bool, as_jso
             f"The run {run} has no {what}: {count(part.total, 'row')} "
             f"{'with a failure ' if failed else ''}can be shown."
         )
-    click.echo("\n\n".join("\n".join(row_lines(record, columns)) for record in part.records))
+    click.echo(
+        "\n\n".join("\n".join(row_lines(record, columns, width())) for record in part.records)
+    )
     if row is None:
         pages = -(-part.total // size)
         more = f"; --page {number + 1} shows more" if number < pages else ""

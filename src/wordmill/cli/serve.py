@@ -1,18 +1,23 @@
 """`wordmill serve`: the workbench, the API and the workers, in one process on one port."""
 
 import os
+import signal
 import sys
 import threading
+import time
 import webbrowser
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from wordmill.cli.settings import warn
 from wordmill.errors import ConfigError, ExtraMissing
 from wordmill.settings import Settings, load
+from wordmill.telemetry import reporting
 
-GRACE = 10
-"""Seconds that what is being answered has when the server is asked to stop."""
+if TYPE_CHECKING:
+    import uvicorn
 
 
 @click.command()
@@ -38,7 +43,8 @@ def serve(host: str | None, port: str | None, show: bool | None) -> None:
         if (error.name or "").startswith("wordmill"):
             raise
         raise ExtraMissing("The web workbench", "web") from error
-    with open_house(settings) as house:
+    stopping = _Stopping(settings.grace_seconds)
+    with reporting(settings), open_house(settings, stopping.left) as house:
         app = make_app(house)
         mount(app, house)
         address = f"http://{_shown(settings.host)}:{settings.port}"
@@ -55,24 +61,59 @@ def serve(host: str | None, port: str | None, show: bool | None) -> None:
             )
         if show if show is not None else _can_show():
             threading.Timer(1.0, webbrowser.open, [first]).start()
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                host=settings.host,
-                port=settings.port,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=GRACE,
-            )
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=stopping.answers,
         )
         try:
-            server.run()
+            stopping.run(uvicorn.Server(config))
         except SystemExit as error:  # uvicorn's word for a port that cannot be had
             raise ConfigError(
                 f"The port {settings.port} of {settings.host} cannot be had. Is Wordmill running "
                 "already? --port names another."
             ) from error
+
+
+class _Stopping:
+    """The time from the signal to the end of the process: half of it for what is being sent to
+    somebody, the rest for what the server itself works on.
+    """
+
+    def __init__(self, grace: float) -> None:
+        self._grace, self._asked = grace, 0.0
+
+    @property
+    def answers(self) -> int:
+        """Whole seconds for answers on their way to a client."""
+        return max(1, round(self._grace / 2))
+
+    def run(self, server: "uvicorn.Server") -> None:
+        """Serve until SIGTERM or SIGINT, and note when that came."""
+        taken = server.handle_exit
+
+        def asked(sig: int, frame: FrameType | None) -> None:
+            self._asked = self._asked or time.monotonic()
+            taken(sig, frame)
+
+        # uvicorn takes the signals while it serves, and raises them again when it has ended: with
+        # the system's own handler that would be the end of the process, and nothing put away.
+        signals = (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, asked) for number in signals}
+        server.handle_exit = asked  # type: ignore[method-assign]  # looked up on the instance
+        try:
+            server.run()
+        finally:
+            signal.signal(signal.SIGINT, before[signal.SIGINT])  # who cannot wait says so again
+
+    def left(self) -> float:
+        """Seconds of the grace that are left."""
+        gone = time.monotonic() - self._asked if self._asked else 0.0
+        return max(1.0, self._grace - gone)
 
 
 def _shown(host: str) -> str:

@@ -44,6 +44,10 @@ class Context:
     columns: Mapping[str, "Column"] = field(default_factory=dict)
 
 
+KEEP = "recipe.keep"
+"""Where a row's errors say why the recipe's `keep` could not judge it; no column has this name."""
+
+
 class Filler(ABC):
     """Computes values without a model."""
 

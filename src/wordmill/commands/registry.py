@@ -11,6 +11,7 @@ from wordmill.commands.base import Argument, Command, Group, Outcome, Suggestion
 from wordmill.commands.context import Context
 from wordmill.commands.parsing import Line, parse, plain
 from wordmill.errors import Forbidden, UnknownName
+from wordmill.telemetry import measured
 
 _MOST_SUGGESTIONS: Final = 50
 
@@ -56,7 +57,12 @@ class Registry:
             line = Line("/", plain(text_or_name.strip()), "")
         command = self.find(line.name)
         self.check(context, command)
-        return command.act(context, **command.values(line.rest if given is None else given))
+        values = command.values(line.rest if given is None else given)
+        with measured(
+            "command", name=command.name, person=context.person.id, door=context.door,
+            conversation=context.conversation_id,
+        ):  # fmt: skip
+            return command.act(context, **values)
 
     def check(self, context: Context, command: Command) -> None:
         """Raise Forbidden for whoever may not give a command."""

@@ -45,7 +45,7 @@ class Answer:
         self._begin, self._again, self._counted = begin, again, counted
         self._close = close
         self._cancelled = self._closed = False
-        self._length = 0
+        self._length, self._ended = 0, 0.0
         self.started = time.monotonic()
         self.first: float | None = None
         """Seconds until the first piece."""
@@ -101,6 +101,11 @@ class Answer:
         self.body = json.loads(body) if body else None
         return Delta(), True
 
+    @property
+    def seconds(self) -> float:
+        """Since it was begun, until it was closed."""
+        return (self._ended or time.monotonic()) - self.started
+
     def cancel(self) -> None:
         """Close the connection to the server; what has come stays. From any thread."""
         self._cancelled = True
@@ -120,6 +125,7 @@ class Answer:
         if self.reply is None:
             self.cancel()
             self._drain()
+        self._ended = time.monotonic()
         self._close(self)
 
     def _drain(self) -> None:

@@ -1,7 +1,8 @@
 """Asks one thing of one model, with the keys, the quota and the ledger of whoever asks."""
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -12,7 +13,9 @@ from wordmill.completions.bodies import as_sent, fitted, length, shape_of
 from wordmill.completions.lanes import Lane, Lanes
 from wordmill.database import Database
 from wordmill.errors import EngineError, ModelFailed
+from wordmill.providers.base import Provider
 from wordmill.settings import Settings
+from wordmill.telemetry import ended
 from wordmill.types import Reply, Usage
 
 DEGRADATIONS: Final = 6
@@ -20,10 +23,15 @@ DEGRADATIONS: Final = 6
 
 CUT_OFF: Final = ("cancelled", "cut", "dropped", "timeout", "too_large")
 """Errors after which a server may have worked, and asks to be paid."""
+LOOK: Final = 0.2
+"""Seconds between looks whether an answer is still wanted."""
 BYTES: Final = 4
 """Characters of a token, about."""
 
 Json = Mapping[str, Any]
+
+_OPERATIONS: Final = {"chat": "chat", "completions": "text_completion", "embeddings": "embeddings"}
+"""What is done by each path, in the words of OpenTelemetry's conventions."""
 
 
 class Completions:
@@ -83,6 +91,7 @@ class Completions:
         def close(answer: Answer) -> None:
             self.lanes.release(lane)
             reply = answer.reply
+            _tell(person, model, provider, reply, door, "chat", answer.seconds, answer.first)
             reservation.settle(
                 door,
                 model if reply is None else reply.model,
@@ -117,27 +126,37 @@ class Completions:
         return reply, answer.body
 
     def post(
-        self, person: Person, model: str, path: str, body: Json, *, door: str
+        self,
+        person: Person,
+        model: str,
+        path: str,
+        body: Json,
+        *,
+        door: str,
+        unwanted: Callable[[], bool] = lambda: False,
     ) -> tuple[Reply, Json]:
         """Another operation of the model's server (`embeddings`, `completions`, a literal path).
 
-        Raises as `ask`.
+        unwanted: asked now and then whether nobody waits for it any more.  Raises as `ask`.
         """
-        lane = self.lanes.take(person.id, model)
+        lane, began = self.lanes.take(person.id, model), time.monotonic()
         try:
             with self._accounts.ledger.reserve(person.id, self._estimate(body, lane)) as reserved:
                 provider = lane.provider
                 sent = json.dumps({k: v for k, v in body.items() if k != "stream"}).encode()
                 try:
                     asked = lane.engine.stream(model, provider.path(path), sent, whole=True)
-                    while asked.next(1.0) is not None:
-                        pass
+                    while asked.next(LOOK) is not None:
+                        if unwanted():
+                            asked.cancel()
                     record = asked.record()
                 except EngineFault as fault:
                     raise EngineError(f"The engine ended: {fault}") from fault
                 if record is None:
                     raise ModelFailed(model, "dropped", "the answer ended without a record")
                 reply = reply_of(record)
+                seconds = time.monotonic() - began
+                _tell(person, model, provider, reply, door, path, seconds)
                 reserved.settle(
                     door,
                     reply.model,
@@ -165,3 +184,33 @@ class Completions:
         said = bound if isinstance(bound, int) else self._settings.default_max_tokens
         money = (read * model.price_in + said * model.price_out) / 1e6
         return Amount(requests=1, tokens=read + said, money=money)
+
+
+def _tell(
+    person: Person,
+    model: str,
+    provider: Provider,
+    reply: Reply | None,
+    door: str,
+    path: str,
+    seconds: float,
+    first: float | None = None,
+) -> None:
+    """The log's record of a request, and its span."""
+    ended(
+        "completion",
+        seconds,
+        operation=_OPERATIONS.get(path, path),
+        person=person.id,
+        door=door,
+        model=model,
+        provider=provider.model.provider,
+        answered=None if reply is None else reply.model,
+        first=first,
+        input_tokens=None if reply is None else reply.usage.input,
+        output_tokens=None if reply is None else reply.usage.output,
+        attempts=None if reply is None else reply.attempts,
+        cached=None if reply is None else reply.cached,
+        finish=None if reply is None else reply.finish,
+        error="dropped" if reply is None else reply.error,
+    )

@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from wordmill._engine import Engine, EngineFault
 from wordmill.accounts import catalog_of
@@ -58,7 +58,7 @@ class Lanes:
                 "records": None,
                 "cache": None,
                 "owner": person,
-                "lanes": [provider.lane() for provider in providers.values()],
+                "lanes": [self._unhurried(provider.lane()) for provider in providers.values()],
             }
         )
         shared = json.dumps([model, json.loads(config)["lanes"]], sort_keys=True)
@@ -74,6 +74,12 @@ class Lanes:
             lane.users += 1
             lane.used = time.monotonic()
             return lane
+
+    def _unhurried(self, lane: dict[str, Any]) -> dict[str, Any]:
+        """A run finds out by and by how much a server takes; here somebody waits for each answer,
+        and a request is not held back on a guess. What a person has set holds.
+        """
+        return {**lane, "concurrency": lane["concurrency"] or self._settings.max_concurrency}
 
     def release(self, lane: Lane) -> None:
         """No longer needed, for now."""

@@ -24,9 +24,12 @@ from wordmill.database.tables import (
     api_keys,
     attachments,
     audit,
+    batches,
+    blocks,
     codes,
     conversations,
     feedback,
+    files,
     folders,
     identities,
     jobs,
@@ -60,9 +63,12 @@ __all__ = [
     "api_keys",
     "attachments",
     "audit",
+    "batches",
+    "blocks",
     "codes",
     "conversations",
     "feedback",
+    "files",
     "folders",
     "identities",
     "jobs",
@@ -88,7 +94,7 @@ __all__ = [
     "tool_servers",
 ]
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration; a test holds it to be."""
 
 BUSY_MILLISECONDS = 10_000

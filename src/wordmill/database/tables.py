@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     DateTime,
@@ -438,3 +439,57 @@ tool_servers = Table(
     Column("created", Instant, nullable=False),
 )
 """MCP servers that an admin allows. `transport`: stdio or http. `sealed`: their secrets."""
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("owner", String(200), nullable=False),
+    Column("name", String(500), nullable=False),
+    Column("purpose", String(50), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("place", String(500), nullable=False),
+    Column("created", Instant, nullable=False),
+    Index(None, "owner", "created"),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("owner", String(200), nullable=False),
+    Column("file", String(64), nullable=False),
+    Column("endpoint", String(100), nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("dataset", String(200)),
+    Column("source", String(200)),
+    Column("priority", Integer, nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("counts", JSON, nullable=False),
+    Column("errors", JSON, nullable=False),
+    Column("times", JSON, nullable=False),
+    Column("output", String(64)),
+    Column("failures", String(64)),
+    Column("once", String(200)),
+    Column("digest", String(64), nullable=False),
+    Column("created", Instant, nullable=False),
+    Column("expires", Instant, nullable=False),
+    UniqueConstraint("owner", "once"),
+    Index(None, "owner", "created"),
+)
+
+blocks = Table(
+    "blocks",
+    metadata,
+    Column("batch", String(64), ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("models", JSON, nullable=False),
+    Column("bad", JSON, nullable=False),
+    Column("done", Boolean, nullable=False),
+    Column("counts", JSON, nullable=False),
+)

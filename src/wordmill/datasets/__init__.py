@@ -5,7 +5,15 @@ reads such a folder; `export` writes its rows in another form (the forms are in 
 """
 
 from wordmill.datasets.export import export
-from wordmill.datasets.info import ColumnInfo, DatasetInfo, ModelFacts, Summary, describe
+from wordmill.datasets.info import (
+    ColumnInfo,
+    DatasetInfo,
+    Latency,
+    ModelFacts,
+    Summary,
+    Timings,
+    describe,
+)
 from wordmill.datasets.reading import Dataset, open_dataset
 from wordmill.datasets.writer import DatasetResult, DatasetWriter, warm_up
 
@@ -15,8 +23,10 @@ __all__ = [
     "DatasetInfo",
     "DatasetResult",
     "DatasetWriter",
+    "Latency",
     "ModelFacts",
     "Summary",
+    "Timings",
     "describe",
     "export",
     "open_dataset",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from wordmill.columns.base import KEEP
 from wordmill.datasets.info import KEYS, ColumnInfo, DatasetInfo
 from wordmill.datasets.kinds import (
     JsonText,
@@ -47,7 +48,8 @@ IDS: Final = Many(Scalar("string"))
 class Batch:
     """Consecutive rows, ready to be written: the columns of each table, in order.
 
-    failures: for each row, everything that failed in it, items of linked tables included.
+    failures: for each row, everything that failed in it, items of linked tables included; that
+    `keep` could not judge it is no failure.
     """
 
     main: Arrays
@@ -263,6 +265,9 @@ class Assembly:
         failures = list(errors)
         for n, items in notes.items.items():
             failures[n] = failures[n] | items
+        for n, failure in enumerate(failures):
+            if KEEP in failure:
+                failures[n] = {name: words for name, words in failure.items() if name != KEEP}
         dumps = orjson.dumps
         arrays["errors"] = pa.array([dumps(e) if e else None for e in errors], pa.string())
         arrays["lineage"] = pa.array(self._lineage(records, notes), pa.string())

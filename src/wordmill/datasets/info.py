@@ -153,6 +153,32 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Latency:
+    """How long the answers of a column took. p50, p95: quantiles, in seconds."""
+
+    answers: int
+    p50: float
+    p95: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """When a run was worked on; moments as ISO 8601, "" where not known.
+
+    started: its first sitting.  first_request: the first question that went to a server.
+    ended: its last sitting.  seconds: at work, all sittings together.
+    columns: by name, how long a server's answers took in the last sitting; those of the cache and
+    of columns that ask nobody are not in it.
+    """
+
+    started: str = ""
+    first_request: str = ""
+    ended: str = ""
+    seconds: float = 0.0
+    columns: Mapping[str, Latency] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What only the run knows, told to `DatasetWriter.finish`.
 
@@ -163,7 +189,7 @@ class Summary:
     retried, failed: how many attempts and requests, by cause.
     tokens_in, tokens_out, money: of what was sent, by the engine's count.
     budget: the ceilings that were set (`requests`, `tokens`, `money`).
-    timings: further durations in seconds, by name.
+    timings: more of when it was, and how long answers took.
     """
 
     models: tuple[ModelFacts, ...] = ()
@@ -182,4 +208,4 @@ class Summary:
     money: float = 0.0
     currency: str = "USD"
     budget: Mapping[str, float] = field(default_factory=dict)
-    timings: Mapping[str, float] = field(default_factory=dict)
+    timings: Timings = field(default_factory=Timings)

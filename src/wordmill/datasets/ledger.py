@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from wordmill.columns.base import KEEP
 from wordmill.types import Value
 
 Record = dict[str, Any]
@@ -44,7 +45,8 @@ class Cost:
 class Ledger:
     """Counts over all rows of a dataset.
 
-    turned_down_whole: those of `turned_down` in which nothing failed.
+    turned_down: by the recipe's `keep`; unsure: rows that it could not judge.
+    turned_down_whole, unsure_whole: those of them in which nothing failed.
     """
 
     seed: int
@@ -52,6 +54,8 @@ class Ledger:
     rows: int = 0
     turned_down: int = 0
     turned_down_whole: int = 0
+    unsure: int = 0
+    unsure_whole: int = 0
     failed_rows: int = 0
     failed: int = 0
     rehearsed_rows: int = 0
@@ -67,11 +71,13 @@ class Ledger:
     def take(self, records: Sequence[Record], failures: Sequence[Mapping[str, str]]) -> None:
         """Count the next rows; failures: for each row, what failed (`column` or `column[item]`)."""
         self.rows += len(records)
-        down = [record.get("kept") is False for record in records]
-        self.turned_down += sum(down)
-        self.turned_down_whole += sum(
-            [refused and not failure for refused, failure in zip(down, failures, strict=True)]
-        )
+        for record, failure in zip(records, failures, strict=True):
+            if KEEP in (record.get("errors") or ()):
+                self.unsure += 1
+                self.unsure_whole += not failure
+            elif record.get("kept") is False:
+                self.turned_down += 1
+                self.turned_down_whole += not failure
         for failure in filter(None, failures):
             self.failed_rows += 1
             self.failed += len(failure)
@@ -129,8 +135,8 @@ class Ledger:
 
     @property
     def kept(self) -> int:
-        """Rows that `keep` did not turn down; all of them where the recipe has no `keep`."""
-        return self.rows - self.turned_down
+        """Rows that `keep` keeps; all of them where the recipe has none."""
+        return self.rows - self.turned_down - self.unsure
 
     def shown_rows(self) -> list[Record]:
         """The rows to show in full, in row order."""

@@ -57,12 +57,16 @@ class ModelRecord(_Part):
 
 
 class RowCounts(_Part):
-    """wanted: asked for, null where nobody said.  failed: rows; failed_cells: cells and items."""
+    """wanted: asked for, null where nobody said.  failed: rows; failed_cells: cells and items.
+
+    unsure: rows that `keep` could not judge, neither kept nor turned down; it says why in `errors`.
+    """
 
     wanted: int | None
     made: int
     kept: int
     turned_down: int
+    unsure: int = 0
     failed: int
     failed_cells: int
 
@@ -118,6 +122,24 @@ class Rehearsed(_Part):
     models: list[str]
 
 
+class LatencyRecord(_Part):
+    """How long the answers of a column took; see `info.Latency`."""
+
+    answers: int
+    p50: float
+    p95: float
+
+
+class TimingRecord(_Part):
+    """When the run was worked on; see `info.Timings`."""
+
+    started: str = ""
+    first_request: str = ""
+    ended: str = ""
+    seconds: float = 0.0
+    columns: dict[str, LatencyRecord] = Field(default_factory=dict)
+
+
 class Manifest(_Part):
     """All of `run.json`."""
 
@@ -138,7 +160,7 @@ class Manifest(_Part):
     budget: dict[str, float]
     started: str
     seconds: float
-    timings: dict[str, float]
+    timings: TimingRecord
     costs: list[CostRecord]
     main: str
     tables: dict[str, TableRecord]
@@ -180,7 +202,7 @@ def manifest_of(
         budget=dict(summary.budget),
         started=summary.started,
         seconds=summary.seconds,
-        timings=dict(summary.timings),
+        timings=TimingRecord.model_validate(asdict(summary.timings)),
         costs=[_cost(*key, cost) for key, cost in sorted(ledger.costs.items())],
         main=info.table,
         tables={name: _table(table) for name, table in files.items()},
@@ -230,6 +252,7 @@ def _rows(summary: Summary, ledger: Ledger) -> RowCounts:
         made=ledger.rows,
         kept=ledger.kept,
         turned_down=ledger.turned_down,
+        unsure=ledger.unsure,
         failed=ledger.failed_rows,
         failed_cells=ledger.failed,
     )

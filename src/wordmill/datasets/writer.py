@@ -59,8 +59,9 @@ def warm_up() -> None:
 class DatasetResult:
     """What a writer wrote.
 
-    turned_down: rows that the recipe's `keep` refused.  failed_rows: rows where a cell or an item
-    failed; failed: how many cells and items.  causes: by column, then cause.
+    turned_down: rows that the recipe's `keep` refused; unsure: those that it could not judge.
+    failed_rows: rows where a cell or an item failed; failed: how many cells and items.
+    causes: by column, then cause.
     found: faults that checks saw, those repaired by asking again included.
     rehearsed: rows with an answer of a rehearsal model.  tables: rows of each table.
     """
@@ -69,6 +70,7 @@ class DatasetResult:
     rows: int
     kept: int
     turned_down: int
+    unsure: int
     failed_rows: int
     failed: int
     causes: dict[str, dict[str, int]]
@@ -228,6 +230,7 @@ class DatasetWriter:
             rows=ledger.rows,
             kept=ledger.kept,
             turned_down=ledger.turned_down,
+            unsure=ledger.unsure,
             failed_rows=ledger.failed_rows,
             failed=ledger.failed,
             causes={column: dict(causes) for column, causes in ledger.causes.items()},

@@ -127,6 +127,8 @@ class Embedded(Queue):
             if self._closed.is_set():  # taken while it was told to take no more
                 work.closing = True
                 work.end()
+            if lease.job.cancel_requested:  # while nobody was there to hear it
+                work.end()
             self._at_work[lease.job.id] = work
             self._workers = [one for one in self._workers if one.is_alive()] + [thread]
             room = len(self._at_work) < self._count

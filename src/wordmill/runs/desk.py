@@ -30,7 +30,7 @@ from wordmill.runs.launch import (
     foretold,
     prepare,
     resume,
-    save,
+    saving,
     with_default_model,
 )
 from wordmill.runs.places import clear, holds
@@ -127,16 +127,17 @@ class Desk:
         """Write a run down, with all that is wrong with it found. `work` does it."""
         recipe, rows = self.read(wish), self._rows(wish)
         job = prepare(self._house, recipe, self._options(wish), rows, self._folder())
+        job.lanes.check_keys()
         run = self.registry.create(
             name=recipe.name,
             recipe=recipe.source,
             digest=recipe.digest,
             folder=self._folder(),
             rows=rows,
+            write=saving(job, recipe.source),
         )
         folder = self._settings.home.absolute() / "datasets" / run.id
         self.registry.move(run.id, folder)
-        save(self._house, run, job)
         return self.registry.get(run.id)
 
     def work(self, run: str, wanted: Callable[[], bool]) -> Result:

@@ -11,14 +11,16 @@ The loops here run once a cell; they are written with plain lists and local name
 a microsecond was measured (docs/runs.md).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
 from wordmill._engine import Batch
-from wordmill.columns.base import Asker, Filler
+from wordmill.columns.base import KEEP, Asker, Filler
 from wordmill.errors import EngineError, RecipeError
 from wordmill.runs.given import merge_items, note_computed, place_of, take_items, take_whole
+from wordmill.runs.latencies import Latencies
 from wordmill.runs.outbox import Outbox
 from wordmill.runs.plan import (
     COLUMN_MASK,
@@ -31,7 +33,7 @@ from wordmill.runs.plan import (
     Step,
     request_id,
 )
-from wordmill.runs.row import KEEP, Cell, OpenRow, traced
+from wordmill.runs.row import Cell, OpenRow, traced
 from wordmill.types import Answer, Ask, CellError, Reply, Usage, Value
 
 FIRST_WINDOW, WINDOW = 64, 512
@@ -61,16 +63,32 @@ class Given(Protocol):
 
 
 class Tally:
-    """Cells that ended in this sitting, by column.
+    """Cells that ended in this sitting, by column, and how long their answers took.
 
     done: with a value.  failed: without one.  off: not wanted, since their `when` is false.
-    failed_items: of cells that have others.
+    failed_items: of cells that have others.  tokens: read and written for them.
+    spans: seconds of a clock that only goes forward, when the first was begun and the last ended.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.done, self.failed, self.off, self.failed_items = (
             dict.fromkeys((step.name for step in plan.steps), 0) for _ in range(4)
         )
+        self.latencies = {name: Latencies() for name in plan.asking}
+        self.tokens: dict[str, tuple[int, int]] = {}
+        self.spans: dict[str, tuple[float, float]] = {}
+
+    def worked(
+        self, name: str, began: float, arrived: Iterable[tuple[object, int, Ask, Reply]]
+    ) -> None:
+        """A step was gone on with, from `began` until now."""
+        first, _ = self.spans.get(name, (began, began))
+        self.spans[name] = first, time.monotonic()
+        read, written = self.tokens.get(name, (0, 0))
+        for _, _, _, reply in arrived:
+            read += reply.usage.input
+            written += reply.usage.output
+        self.tokens[name] = read, written
 
 
 class Executor:
@@ -151,7 +169,9 @@ class Executor:
             for row in rows:
                 row.given = given.get(row.number)
         for step in self._plan.early:
+            began = time.monotonic()
             self._fill(step, rows)
+            self.tally.worked(step.name, began, ())
         for index in self._first:
             self._ready[index].extend(rows)
         if not self._plan.late:
@@ -209,9 +229,11 @@ class Executor:
         # A step frees only later ones, so one pass in order meets everything.
         for step in self._plan.late:
             index = step.index
-            if self._arrived[index]:
-                arrived, self._arrived[index] = self._arrived[index], []
-                self._take(step, arrived)
+            if not (self._arrived[index] or self._ready[index]):
+                continue
+            began = time.monotonic()
+            arrived, self._arrived[index] = self._arrived[index], []
+            self._take(step, arrived)
             if self._ready[index]:
                 ready, self._ready[index] = self._ready[index], []
                 if isinstance(step.maker, Filler):
@@ -219,6 +241,7 @@ class Executor:
                         self._free(step, row)
                 else:
                     self._ask(step, step.maker, ready)
+            self.tally.worked(step.name, began, arrived)
         if self._ended:
             self._hand_over()
 
@@ -308,9 +331,17 @@ class Executor:
 
     def _take(self, step: Step, arrived: list[tuple[OpenRow, int, Ask, Reply]]) -> None:
         """Give replies to their column."""
+        if not arrived:
+            return
         maker, name = step.maker, step.name
         if not isinstance(maker, Asker):
             raise EngineError(f"The engine answered for {name!r}, which asks nothing.")
+        if latencies := self.tally.latencies.get(name):
+            latencies.add(
+                reply.seconds
+                for _, _, _, reply in arrived
+                if reply.error is None and not (reply.cached or reply.joined)
+            )
         take, done = maker.take, self.tally.done
         for row, number, ask, reply in arrived:
             cell = row.cells.get(step.index) if row.cells else None

@@ -40,6 +40,12 @@ class Lanes:
             if not (model.price_in or model.price_out) and name not in self.rehearsal
         ]
 
+    def check_keys(self) -> None:
+        """Raise KeyMissing for a key, or a variable of a header, that a model needs and has not."""
+        for provider in self.providers.values():
+            provider.credential()
+            provider.headers()
+
     def config(
         self,
         settings: Settings,

@@ -5,7 +5,7 @@ by its id. All that can be wrong with the input is found before anything is sent
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,7 +23,16 @@ from wordmill.runs.files import Concurrency, RunFiles, Saved
 from wordmill.runs.heartbeat import Heartbeat
 from wordmill.runs.interrupts import Interrupts
 from wordmill.runs.lanes import open_lanes
-from wordmill.runs.places import clear, find_place, free_folder, make_writable, shown
+from wordmill.runs.places import (
+    Place,
+    clear,
+    find_place,
+    free_folder,
+    hold,
+    make_writable,
+    shown,
+    taken_by,
+)
 from wordmill.runs.plan import MAX_ROWS, make_plan
 from wordmill.runs.progress import Reporter
 from wordmill.runs.registry import Lease, Registry, Run
@@ -91,24 +100,34 @@ def generate(
         )
     if options.rehearse:
         return _rehearse(house, recipe, options, reporter, interrupts)
-    place = find_place(
-        recipe, options.out, options.rows, replace=options.replace, registry=house.registry
-    )
+    place = _place(house, recipe, options)
     if place.goes_on is not None:
         return _go_on(house, recipe, place.goes_on, options, reporter, interrupts)
     job = prepare(house, recipe, options, _rows(house, options), place.folder)
+    job.lanes.check_keys()
     reporter.say(foretold(job, house.settings))
     _warn(job, reporter)
     make_writable(place.folder)
-    if place.cleared:
-        clear(place.folder)
-    run = house.registry.create(
-        name=recipe.name, recipe=recipe.source, digest=recipe.digest,
-        folder=place.folder, rows=job.rows,
-    )  # fmt: skip
-    with house.registry.begin(run.id, job.rows) as lease:
-        save(house, run, job)
-        return _run(house, job, lease, reporter, interrupts)
+    with hold(place.folder, house.registry):
+        if _place(house, recipe, options) != place:
+            raise RunError(
+                f"Another run has begun in {shown(place.folder)} meanwhile. The same command once "
+                "more says what can be done."
+            )
+        if place.cleared:
+            clear(place.folder)
+        run = house.registry.create(
+            name=recipe.name, recipe=recipe.source, digest=recipe.digest,
+            folder=place.folder, rows=job.rows, write=saving(job, recipe.source),
+        )  # fmt: skip
+        with house.registry.begin(run.id, job.rows) as lease:
+            return _run(house, job, lease, reporter, interrupts)
+
+
+def _place(house: House, recipe: Recipe, options: Options) -> Place:
+    return find_place(
+        recipe, options.out, options.rows, replace=options.replace, registry=house.registry
+    )
 
 
 def resume(
@@ -144,6 +163,8 @@ def _go_on(
     reporter: Reporter,
     interrupts: Interrupts,
 ) -> Result:
+    if run.state == "running":
+        raise run.busy()
     saved = _files(house, run).saved()
     if options.rest_of not in (None, saved.rest_of):
         began = f"with `--from {saved.rest_of}`" if saved.rest_of else "without `--from`"
@@ -162,16 +183,31 @@ def _go_on(
     folder = run.folder
     if options.out is not None and options.out.absolute() != folder:
         folder = free_folder(options.out)
+    else:
+        _refuse_another(house, run)
     job = prepare(house, recipe, options, options.rows or run.rows, folder)
+    job.lanes.check_keys()
     _warn(job, reporter)
     make_writable(folder)
-    with house.registry.begin(run.id, job.rows) as lease:
-        if folder != run.folder:
+    with hold(folder, house.registry), house.registry.begin(run.id, job.rows) as lease:
+        if folder == run.folder:
+            _refuse_another(house, run)
+        else:
             house.registry.move(run.id, folder)
-        save(house, run, job)
+        saving(job, run.recipe)(house.registry.files(run.id))
         if run.fence:
             reporter.say(f"Continuing the run {run.id}: answers that it has are not paid again.")
         return _run(house, job, lease, reporter, interrupts)
+
+
+def _refuse_another(house: House, run: Run) -> None:
+    """Raise RunError when the folder of a run was given to a later one."""
+    later = taken_by(run, house.registry)
+    if later is not None:
+        raise RunError(
+            f"{shown(run.folder)}, where the dataset of the run {run.id} goes, holds that of "
+            f"{later} now. `wordmill resume {run.id} --out OTHER` goes on with it elsewhere."
+        )
 
 
 def _rehearse(
@@ -181,20 +217,32 @@ def _rehearse(
     rows = _rows(house, options)
     with tempfile.TemporaryDirectory(prefix="wordmill-") as scratch:
         place = Path(scratch) / "dataset"
+        found = Place(place)
         if options.out is not None:
-            place = find_place(
+            found = find_place(
                 recipe, options.out, rows, replace=options.replace, registry=house.registry
-            ).folder
+            )
+            place = found.folder
+            if found.goes_on is not None:
+                raise RunError(
+                    f"{shown(place)} holds the unfinished run {found.goes_on.id}, and a dry run "
+                    "goes on with none: name another folder with `--out OTHER`, or leave it out."
+                )
         job = prepare(house, recipe, replace(options, cache=False), rows, place)
         prices = ", ".join(job.lanes.named) or "no model"
         reporter.say(f"A dry run: the rehearsal model answers, at the prices of {prices}.")
         reporter.say(foretold(job, house.settings))
         make_writable(place)
         files = RunFiles("dry-run", Path(scratch))
-        with Sitting(
-            house.settings, job, files, reporter,
-            started=datetime.now(UTC), earlier={}, beat=lambda _: None,
-        ) as sitting:  # fmt: skip
+        with (
+            hold(place, house.registry),
+            Sitting(
+                house.settings, job, files, reporter,
+                started=datetime.now(UTC), earlier={}, beat=lambda _: None,
+            ) as sitting,
+        ):  # fmt: skip
+            if found.cleared:
+                clear(place)
             result = sitting.work(lambda: interrupts.asked)
         return replace(result, dry=True, files=result.files if options.out is not None else ())
 
@@ -273,18 +321,21 @@ def _files(house: House, run: Run) -> RunFiles:
     return RunFiles(run.id, house.registry.files(run.id))
 
 
-def save(house: House, run: Run, job: Job) -> None:
-    """Write down what a run needs to be worked on later, by another process perhaps."""
+def saving(job: Job, source: str) -> Callable[[Path], None]:
+    """Writes down, in a run's own folder, what it needs to be worked on by another process too.
+
+    source: what the recipe was read from.
+    """
     saved = Saved(
         recipe=job.recipe.to_yaml(),
-        source=run.recipe,
+        source=source,
         folder=str(job.recipe.folder.absolute()),
         rest_of=job.rest_of.run if job.rest_of else None,
         budget=job.budget.ceilings(),
         concurrency=job.concurrency,
         cache=job.cache,
     )
-    _files(house, run).save(saved)
+    return lambda folder: RunFiles(folder.name, folder).save(saved)
 
 
 def _run(

@@ -4,8 +4,12 @@ A folder that holds an unfinished run of the same recipe is gone on with; one th
 else is refused, with the choices named. Nothing of a person's is ever written over silently.
 """
 
+import fcntl
+import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,6 +118,39 @@ def clear(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
+@contextmanager
+def hold(folder: Path, registry: Registry) -> Iterator[None]:
+    """The right to write a dataset into a folder that is there: one run's at a time.
+
+    The lock is the system's, on the folder itself: it leaves no file, and ends with its process.
+    A file system that knows no locks holds nobody off. Raises RunError when another run has it.
+    """
+    with said(folder):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(_taken(folder, registry.of_folder(folder))) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _taken(folder: Path, run: Run | None) -> str:
+    if run is None or run.state != "running":
+        return (
+            f"{shown(folder)} is where another run writes just now. Wait until it has ended, or "
+            "name another folder with `--out OTHER`."
+        )
+    return (
+        f"{shown(folder)} is where the run {run.id} writes just now ({run.host}, pid {run.pid}). "
+        f"`wordmill runs show {run.id}` shows how far it is, `wordmill runs cancel {run.id}` "
+        "stops it, `--out OTHER` makes another dataset elsewhere."
+    )
+
+
 def free_folder(out: Path) -> Path:
     """An absolute path of a folder that is empty or not there. Raises RunError."""
     folder = out.absolute()
@@ -122,6 +159,17 @@ def free_folder(out: Path) -> Path:
     if filled:
         raise RunError(f"{shown(folder)} is not empty. Name another folder with `--out OTHER`.")
     return folder
+
+
+def taken_by(run: Run, registry: Registry) -> str | None:
+    """What else a run's own folder holds now: a later run's dataset, or something not ours."""
+    folder = run.folder
+    newest = registry.of_folder(folder)
+    with said(folder):
+        filled = folder.is_dir() and any(folder.iterdir())
+    if filled and newest is not None and newest.id != run.id:
+        return f"the run {newest.id}"
+    return None
 
 
 def holds(folder: Path, run: str) -> bool:

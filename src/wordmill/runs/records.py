@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import orjson
 
 from wordmill._engine import Engine
+from wordmill.columns.base import KEEP
 from wordmill.types import Value
 
 _BLOCK = 1024
@@ -50,4 +51,4 @@ def _all(engine: Engine, numbers: Sequence[int]) -> Iterator[tuple[int, Mapping[
 
 
 def _failed(record: Mapping[str, Value]) -> bool:
-    return bool(record["errors"])
+    return bool(record["errors"].keys() - {KEEP})

@@ -17,7 +17,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,6 +65,14 @@ class Run:
     heartbeat: datetime | None
     ended: datetime | None
 
+    def busy(self) -> RunError:
+        """What is said when a process works on it and another wants to."""
+        return RunError(
+            f"The run {self.id} is being worked on by another process ({self.host}, "
+            f"pid {self.pid}). `wordmill runs show {self.id}` shows how far it is, "
+            f"`wordmill runs cancel {self.id}` stops it."
+        )
+
     @property
     def unfinished(self) -> bool:
         """Whether there is something to go on with."""
@@ -107,18 +115,30 @@ class Registry:
         """The folder of a run's own files."""
         return self._home / run
 
-    def create(self, *, name: str, recipe: str, digest: str, folder: Path, rows: int) -> Run:
-        """A new run; its id is the recipe's name and a number, as `tickets-1`."""
+    def create(
+        self,
+        *,
+        name: str,
+        recipe: str,
+        digest: str,
+        folder: Path,
+        rows: int,
+        write: Callable[[Path], None],
+    ) -> Run:
+        """A new run; its id is the recipe's name and a number, as `tickets-1`.
+
+        write: puts what is needed to work on the run into the folder of its own files, before
+        anybody can see that there is a run.
+        """
         slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
         with self._database.begin() as connection:
             found = connection.execute(select(runs.c.id).where(runs.c.id.startswith(f"{slug}-")))
             endings = [one.removeprefix(f"{slug}-") for one in found.scalars()]
             number = 1 + max((int(ending) for ending in endings if ending.isdecimal()), default=0)
-            while self.files(f"{slug}-{number}").exists():  # of a database that was lost
+            while not self._made(f"{slug}-{number}"):  # of a database that was lost, or begun now
                 number += 1
             run = f"{slug}-{number}"
-            with said(self.files(run)):
-                self.files(run).mkdir(mode=0o700, parents=True)
+            write(self.files(run))
             connection.execute(
                 insert(runs).values(
                     id=run, name=name, owner=self.owner, recipe=recipe, digest=digest,
@@ -127,6 +147,17 @@ class Registry:
                 )
             )  # fmt: skip
         return self.get(run)
+
+    def _made(self, run: str) -> bool:
+        """Whether the folder of a run's own files was made; False where there is one already."""
+        path = self.files(run)
+        with said(path):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                path.mkdir(mode=0o700)
+            except FileExistsError:
+                return False
+        return True
 
     def get(self, run: str) -> Run:
         """The run of that id. Raises UnknownName with the nearest ones."""
@@ -160,12 +191,7 @@ class Registry:
         self.get(run)
         lock = self._lock(run)
         if lock is None:
-            other = self.get(run)
-            raise RunError(
-                f"The run {run} is being worked on by another process ({other.host}, "
-                f"pid {other.pid}). `wordmill runs show {run}` shows how far it is, "
-                f"`wordmill runs cancel {run}` stops it."
-            )
+            raise self.get(run).busy()
         try:
             now = datetime.now(UTC)
             with self._database.begin() as connection:

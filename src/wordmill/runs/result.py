@@ -1,18 +1,18 @@
 """What came of a run, for people and for programs."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from wordmill.errors import RunError
 from wordmill.recipes import Recipe
 from wordmill.runs.meter import Reading
-from wordmill.runs.row import KEEP
 from wordmill.runs.session import End, Kind, Progress
 from wordmill.types import Row, Value
 
 if TYPE_CHECKING:
-    from wordmill.datasets import DatasetResult
+    from wordmill.datasets import DatasetResult, Timings
 
 Outcome: TypeAlias = Literal["finished", "short", "cancelled"]
 
@@ -33,7 +33,8 @@ class Result:
     found: faults that checks saw, those repaired by asking again included.
     reading: requests, tokens, money and times of all sittings.
     tables: rows of each table.  files: of the dataset.  samples: records of two rows, to show.
-    dry: the rehearsal model answered for all others, and nothing is kept.
+    timings: when it was worked on, and how long answers took.
+    dry: the rehearsal model answered for all others, and no run is kept; files are with `out`.
     """
 
     run: str
@@ -59,7 +60,7 @@ class Result:
     tables: Mapping[str, int] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     samples: tuple[Mapping[str, Value], ...] = ()
-    timings: Mapping[str, float] = field(default_factory=dict)
+    timings: "Timings | None" = None
     dry: bool = False
 
     @property
@@ -70,8 +71,11 @@ class Result:
     def rows(self, table: str = "") -> Iterator[Row]:
         """The rows of the main table, or of a linked one, read from the dataset in order.
 
-        Raises UnknownName for a table that there is not, StorageError when it cannot be read.
+        Raises UnknownName for a table that there is not, StorageError when it cannot be read,
+        RunError for a dry run that kept nothing.
         """
+        if self.dry and not self.files:
+            raise RunError("A dry run without `out` keeps no rows.")
         from wordmill.datasets import open_dataset
 
         return open_dataset(self.folder).table(table).rows()
@@ -88,6 +92,7 @@ class Result:
             "failed_rows": self.failed_rows,
             "causes": {column: dict(causes) for column, causes in self.causes.items()},
             "why": self.ended,
+            "first_request": self.timings.first_request if self.timings else "",
         }
 
     def as_json(self) -> dict[str, Value]:
@@ -99,7 +104,7 @@ class Result:
             "why": self.why,
             "ended": self.ended,
             "dry_run": self.dry,
-            "folder": str(self.folder),
+            "folder": None if self.dry and not self.files else str(self.folder),
             "rows": {
                 "wanted": self.wanted, "made": self.made, "kept": self.kept,
                 "turned_down": self.turned_down, "unsure": self.unsure,
@@ -117,7 +122,7 @@ class Result:
             "money": reading.money,
             "spent": dict(reading.spent),
             "seconds": round(reading.seconds, 3),
-            "timings": {name: round(value, 3) for name, value in self.timings.items()},
+            "timings": asdict(self.timings) if self.timings else {},
             "rehearsed": self.rehearsed,
             "tables": dict(self.tables),
             "files": [str(path) for path in self.files],
@@ -132,16 +137,14 @@ def result_of(
     progress: Progress,
     *,
     degraded: int,
-    timings: Mapping[str, float],
+    timings: "Timings",
     samples: tuple[Mapping[str, Value], ...],
 ) -> Result:
     """Put together what the session, the dataset's writer and the meter say."""
-    unsure = sum(dataset.causes.get(KEEP, {}).values())
-    failed = dataset.failed - unsure
     state: Outcome = "finished"
     if end.kind == "cancelled":
         state = "cancelled"
-    elif end.kind != "made" or failed or dataset.rows < progress.rows:
+    elif end.kind != "made" or dataset.failed or dataset.rows < progress.rows:
         state = "short"
     return Result(
         run=run,
@@ -154,12 +157,12 @@ def result_of(
         wanted=progress.rows,
         made=dataset.rows,
         kept=dataset.kept,
-        turned_down=dataset.turned_down - unsure,
-        unsure=unsure,
+        turned_down=dataset.turned_down,
+        unsure=dataset.unsure,
         part_done=progress.part_done,
-        failed=failed,
+        failed=dataset.failed,
         failed_rows=dataset.failed_rows,
-        causes={column: causes for column, causes in dataset.causes.items() if column != KEEP},
+        causes=dataset.causes,
         found=dataset.found,
         reading=progress.reading,
         rehearsed=dataset.rehearsed,

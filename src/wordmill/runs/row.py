@@ -5,7 +5,8 @@ The record is what `datasets` reads (see `datasets.ledger.Record`), as JSON:
     {"row": n, "values": {column: value}, "errors": {column: words}, "kept": true|false|null,
      "lineage": {column: {...} or [{...} or null, ...]}, "found": {cause: n}}
 
-`errors` also has `column[place]` for an item that failed in a cell that did not, and `KEEP`.
+`errors` also has `column[place]` for an item that failed in a cell that did not, and
+`columns.base.KEEP`.
 """
 
 from collections.abc import Mapping
@@ -19,10 +20,6 @@ WIRE = frozenset({
     "invalid_json", "rejected", "too_large", "unauthorized", "payment", "unknown_model",
 })  # fmt: skip
 """Causes that asking again another day may cure."""
-
-
-KEEP = "recipe.keep"
-"""Where `errors` says why `keep` could not judge a row; no column can have this name."""
 
 
 class Cell:

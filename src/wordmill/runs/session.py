@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, Literal, Protocol, TypeAlias
 
 from wordmill._engine import Engine
@@ -46,7 +47,10 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a sitting is. rows: of the run; ended: of them, earlier sittings included."""
+    """How far a sitting is. rows: of the run; ended: of them, earlier sittings included.
+
+    first: when the first question of this sitting went to the engine, if one did.
+    """
 
     rows: int
     ended: int
@@ -54,6 +58,7 @@ class Progress:
     tally: Tally
     reading: Reading
     ending: str
+    first: datetime | None = None
 
 
 class Ended(Protocol):
@@ -102,6 +107,7 @@ class Session:
         self._end = End("made")
         self._fault: StorageError | None = None
         self._doubt = 0.0
+        self._first: datetime | None = None
 
     def run(self) -> End:
         """Work until the end. Raises StorageError when a file of the dataset cannot be written,
@@ -117,6 +123,7 @@ class Session:
                 threading.Thread(target=self._terms.prepare, daemon=True).start()
                 warming = True
             if executor.asked:
+                self._first = self._first or datetime.now(UTC)
                 batch = engine.poll(BATCH, WAIT, LINGER)
                 executor.receive(batch)
                 if len(batch) == BATCH:
@@ -145,6 +152,7 @@ class Session:
             tally=self._executor.tally,
             reading=self._meter.read(),
             ending=self._end.sentence,
+            first=self._first,
         )
 
     def _write(self) -> None:

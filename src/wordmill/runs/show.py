@@ -4,12 +4,14 @@ What models and files say is not trusted: characters that steer a terminal are s
 """
 
 import re
+import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from wordmill.types import Value
 
 WIDTH = 80
+"""Columns of a terminal that are used, at most."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Control characters, and marks that change the direction of writing."""
@@ -19,6 +21,11 @@ def safe(text: str) -> str:
     """The text with what would steer a terminal made visible; tabs and line ends stay."""
     text = text.replace("\r\n", "\n").encode("utf-8", "backslashreplace").decode()
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def width() -> int:
+    """Columns to fill: those of the terminal (or of COLUMNS), from 40 to `WIDTH`."""
+    return max(40, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
 
 
 def duration(seconds: float) -> str:

@@ -1,11 +1,10 @@
 """One sitting of a run with all its parts: engine, outbox, rows, session, and the dataset."""
 
 import gc
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import orjson
 
+from wordmill import telemetry
 from wordmill._engine import Engine, EngineFault
 from wordmill.database import LOCAL
 from wordmill.errors import EngineError, StorageError
@@ -34,7 +34,7 @@ from wordmill.settings import Settings
 from wordmill.types import Value
 
 if TYPE_CHECKING:
-    from wordmill.datasets import DatasetInfo, DatasetWriter, Summary
+    from wordmill.datasets import DatasetInfo, DatasetWriter, Summary, Timings
 
 LEAST_WINDOW: Final = 2048
 """Rows that are open at once, at least; twice what may be in flight where that is more."""
@@ -143,9 +143,15 @@ class Sitting:
         )
         earlier = self._store.ended
         self._reporter.begin(self._files.run, self._job.shown, earlier, self._job.budget)
+        told = telemetry.measured(
+            "run", name=self._files.run, recipe=self._job.recipe.name, person=self._job.owner
+        )
         try:
-            end = session.run()
-            return self._finish(end, session.progress())
+            with told as said:
+                end = session.run()
+                result = self._finish(end, session.progress())
+                said |= self._told(end, session.progress())
+                return result
         except EngineFault as fault:
             run = self._files.run
             raise EngineError(
@@ -154,12 +160,34 @@ class Sitting:
         finally:
             self._reporter.close()
 
+    def _told(self, end: End, progress: Progress) -> dict[str, telemetry.Field]:
+        """What is said of this sitting; of each of its steps it is said here."""
+        tally, run, owner = progress.tally, self._files.run, self._job.owner
+        for name, (began, ended) in tally.spans.items():
+            read, written = tally.tokens[name]
+            column = self._job.recipe.columns[name]
+            models = column.models() or {self._job.recipe.model or ""}
+            telemetry.ended(
+                "step", ended - began, name=name, run=run, person=owner,
+                model=",".join(sorted(models)) if column.asks_model else None,
+                done=tally.done[name], failed=tally.failed[name],
+                input_tokens=read, output_tokens=written,
+            )  # fmt: skip
+        reading = progress.reading
+        return {
+            "state": end.kind,
+            "rows": progress.ended,
+            "requests": reading.requests,
+            "input_tokens": reading.tokens_in,
+            "output_tokens": reading.tokens_out,
+        }
+
     def _finish(self, end: End, progress: Progress) -> Result:
-        began = time.monotonic()
-        dataset = self._store.finish(self._summary(progress, end.sentence))
+        summary = self._summary(progress, end.sentence)
+        dataset = self._store.finish(summary)
         return result_of(
             self._files.run, self._job.recipe, end, dataset, progress,
-            degraded=self._outbox.degraded, timings={"writing": time.monotonic() - began},
+            degraded=self._outbox.degraded, timings=summary.timings,
             samples=self._samples(),
         )  # fmt: skip
 
@@ -189,6 +217,7 @@ class Sitting:
             **progress.reading.counts(),
             "ended": progress.ended,
             "part_done": progress.part_done,
+            "first_request": self._first(progress),
             "failed_cells": (
                 sum(tally.failed.values()) + sum(tally.failed_items.values())
                 + self._earlier.get("failed_cells", 0)
@@ -233,7 +262,34 @@ class Sitting:
             tokens_out=reading.tokens_out,
             money=reading.money,
             budget=self._job.budget.ceilings(),
+            timings=self._timings(progress),
         )  # fmt: skip
+
+    def _timings(self, progress: Progress) -> "Timings":
+        from wordmill.datasets import Latency, Timings
+
+        quantiles = {
+            name: (times.number, times.quantile(0.5), times.quantile(0.95))
+            for name, times in progress.tally.latencies.items()
+        }
+        return Timings(
+            started=self._started.isoformat(timespec="milliseconds"),
+            first_request=self._first(progress),
+            ended=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            seconds=round(progress.reading.seconds, 3),
+            columns={
+                name: Latency(number, round(p50, 4), round(p95, 4))
+                for name, (number, p50, p95) in quantiles.items()
+                if p50 is not None and p95 is not None
+            },
+        )
+
+    def _first(self, progress: Progress) -> str:
+        """When the run's first question went to a server, in whichever sitting that was."""
+        earlier = str(self._earlier.get("first_request", ""))
+        if earlier or progress.first is None or not progress.reading.requests:
+            return earlier
+        return progress.first.isoformat(timespec="milliseconds")
 
 
 def start_engine(job: Job, settings: Settings, records: Path | None) -> Engine:

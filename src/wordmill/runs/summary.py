@@ -1,35 +1,65 @@
 """The end of a run in words: what was made, what it took, what failed, where it is, what next."""
 
+import shlex
+import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from wordmill.runs.places import shown
 from wordmill.runs.result import Result
 from wordmill.runs.row import WIRE
-from wordmill.runs.show import by_cause, count, money, row_lines
+from wordmill.runs.show import by_cause, count, money, row_lines, width
 
 _CAUSES: Final = 8
 """Lines of causes; the others are in `run.json`."""
 
 
-def summary(result: Result, recipe: str = "") -> str:
-    """The whole text. recipe: as a person named it, for the commands that come next."""
-    lines = [headline(result), ""]
-    lines += _facts(result)
+_FLAGS: Final = frozenset({"--dry-run", "--json", "--no-cache", "--replace", "--yes"})
+"""Options of `generate` that stand alone."""
+
+_ONCE: Final = _FLAGS | {"--from", "--out"}
+"""Options of `generate` that said something of one run, and not of what it makes."""
+
+
+def summary(result: Result, command: Sequence[str] = ()) -> str:
+    """The whole text, as wide as the terminal; what can be typed or opened is never broken.
+
+    command: the words after `wordmill generate` that would make the same rows again.
+    """
+    columns = width()
+    lines = [*_wrapped(headline(result), columns, 0), ""]
+    for fact in _facts(result):
+        lines += _wrapped(fact, columns, 12)
     for record in result.samples:
-        lines += ["", *row_lines(record, result.columns)]
+        lines += ["", *row_lines(record, result.columns, columns)]
     if result.files:
         lines += ["", "files", *_files(result)]
-    lines += ["", "next", *(f"  {command}" for command in _next(result, recipe or result.name))]
+    lines += ["", "next", *(f"  wordmill {words}" for words in _next(result, command))]
     return "\n".join(lines)
+
+
+def again(command: Sequence[str], without: frozenset[str], *more: str) -> str:
+    """A command with options left out and others added, as it can be typed.
+
+    without: names of options; one that is none of the flags takes its value along.
+    """
+    words, kept = list(command), []
+    while words:
+        word = words.pop(0)
+        name, sign, _ = word.partition("=")
+        if name not in without:
+            kept.append(word)
+        elif name not in _FLAGS and not sign and words:
+            del words[0]
+    return f"generate {shlex.join([*kept, *more])}"
 
 
 def headline(result: Result) -> str:
     """The first line; a short result is never called done."""
     made = f"{result.made:,} of {count(result.wanted, 'row')}"
     if result.dry:
-        cost = money(result.reading.money) if result.reading.money else "$0"
+        cost = money(result.reading.money)
         return f"Dry run: {made} made by the rehearsal model; at these prices it cost {cost}."
     match result.state:
         case "finished":
@@ -46,6 +76,14 @@ def headline(result: Result) -> str:
         f"{result.run} is short: {made} are made, and "
         f"{count(result.failed, 'cell')} failed in {count(result.failed_rows, 'row')}."
     )
+
+
+def _wrapped(text: str, columns: int, indent: int) -> list[str]:
+    """Lines of a text; those after the first are indented. Names and commands stay whole."""
+    return textwrap.wrap(
+        text, columns, subsequent_indent=" " * indent,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def _facts(result: Result) -> Iterator[str]:
@@ -70,7 +108,7 @@ def _facts(result: Result) -> Iterator[str]:
     if reading.retried:
         yield _fact("retried", by_cause(reading.retried))
     yield _fact("tokens", f"{reading.tokens_in:,} in, {reading.tokens_out:,} out")
-    yield _fact("money", money(reading.money) if reading.money else "$0")
+    yield _fact("money", money(reading.money))
     rate = reading.requests / reading.seconds if reading.seconds else 0
     yield _fact("seconds", f"{reading.seconds:,.1f} ({rate:,.0f} requests a second)")
     if result.found:
@@ -87,9 +125,9 @@ def _facts(result: Result) -> Iterator[str]:
             }
         )
         for cause, number in causes.most_common(_CAUSES):
-            yield f"    {number:>6,}  {cause}"
+            yield _fact(f"{number:>8,}", cause)
         if len(causes) > _CAUSES:
-            yield f"    and {len(causes) - _CAUSES} more causes, in run.json"
+            yield _fact("", f"and {len(causes) - _CAUSES} more causes, in run.json")
 
 
 def _fact(name: str, words: str) -> str:
@@ -98,33 +136,41 @@ def _fact(name: str, words: str) -> str:
 
 def _files(result: Result) -> Iterator[str]:
     folder = result.folder
-    yield f"  {shown(folder / 'data')}/  " + ", ".join(
-        f"{name} ({count(rows, 'row')})" for name, rows in result.tables.items()
-    )
+    tables = ", ".join(f"{name} ({count(rows, 'row')})" for name, rows in result.tables.items())
+    data = f"  {shown(folder / 'data')}/"
+    yield from [f"{data}  {tables}"] if len(data + tables) + 2 <= width() else [
+        data, *textwrap.wrap(tables, width(), initial_indent=" " * 4, subsequent_indent=" " * 4),
+    ]  # fmt: skip
     for name in ("report.html", "README.md", "run.json"):
         yield f"  {shown(folder / name)}"
     if result.failed_rows:
         yield f"  {shown(folder / 'failed.jsonl')}"
 
 
-def _next(result: Result, recipe: str) -> list[str]:
-    run = result.run
+def _next(result: Result, command: Sequence[str]) -> list[str]:
+    run, folder = result.run, str(shown(result.folder))
+    command = command or (folder, "--rows", str(result.wanted))
     if result.dry:
-        return [f"wordmill generate {recipe} --rows {result.wanted}"]
-    read = f"wordmill runs rows {run}"
-    export = f"wordmill export {run} --format jsonl --to {result.name}.jsonl"
+        return [again(command, frozenset({"--dry-run", "--json"}))]
+    read = f"runs rows {run}"
+    export = f"export {run} --format jsonl --to {shlex.quote(f'{result.name}.jsonl')}"
     if result.state == "finished":
-        real = f"wordmill generate {recipe} --model NAME --out {shown(result.folder)}-real"
-        return [read, export, real if result.rehearsed else f"wordmill runs show {run}"]
+        if not result.rehearsed:
+            return [read, export, f"runs show {run}"]
+        wanted = ("--rows", str(result.wanted)) if "--from" in command else ()
+        less = _ONCE | {"--model"} | ({"--rows", "-n"} if wanted else set())
+        return [read, export, again(
+            command, less, *wanted, "--model", "NAME", "--out", f"{folder}-real",
+        )]  # fmt: skip
     if result.why == "ceiling":
-        return [f"wordmill resume {run} --budget HIGHER", read, f"wordmill runs show {run}"]
-    failed = f"wordmill runs rows {run} --failed"
+        return [f"resume {run} --budget HIGHER", read, f"runs show {run}"]
+    failed = f"runs rows {run} --failed"
     curable = any(not WIRE.isdisjoint(causes) for causes in result.causes.values())
     if result.why == "made" and not curable:
         # Its answers are known and would be the same: only asking anew can help.
-        anew = f"wordmill generate {recipe} --from {run} --no-cache --out {shown(result.folder)}-2"
+        anew = again(command, _ONCE, "--from", run, "--no-cache", "--out", f"{folder}-2")
         return [failed, anew, export]
-    return [f"wordmill resume {run}", failed, export]
+    return [f"resume {run}", failed, export]
 
 
 def _capital(sentence: str) -> str:

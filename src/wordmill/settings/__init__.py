@@ -25,16 +25,19 @@ import platformdirs
 
 from wordmill.errors import ConfigError, UnknownName, nearest
 from wordmill.settings.kinds import (
+    ADDRESS_OR_NONE,
     BYTES,
     CONCURRENCY,
     DAYS_OR_NONE,
     FLAG,
     FOLDER,
     LEVEL,
+    LOG_FORM,
     NAMES,
     PAUSE,
     SECONDS,
     SECRET_KEY,
+    SHARE,
     SIGN_UP,
     SIZE_OR_NONE,
     TEXT,
@@ -173,9 +176,22 @@ class Settings:
     grace_seconds: Annotated[
         float, Row(PAUSE, "seconds", "After Ctrl-C, the wait for answers that are on their way.")
     ] = 10.0
-    log_level: Annotated[str, Row(LEVEL, "", "The least grave messages that are logged.")] = (
-        "warning"
-    )
+    log_level: Annotated[
+        str, Row(LEVEL, "", "The least grave messages that `wordmill serve` logs.")
+    ] = "info"
+    log_format: Annotated[
+        str,
+        Row(LOG_FORM, "", "How it logs: `pretty` is for people, `json` one object a line."),
+    ] = "pretty"
+    otlp_endpoint: Annotated[
+        str | None,
+        Row(
+            ADDRESS_OR_NONE,
+            "",
+            "The OpenTelemetry collector that is sent spans, over HTTP; empty for none.",
+            early=True,
+        ),
+    ] = None
     message_characters: Annotated[
         int, Row(whole(1), "characters", "The most text in one message of a conversation.")
     ] = 4_000_000
@@ -281,6 +297,22 @@ class Settings:
             "address. Its password, sessions and API keys end then.",
         ),
     ] = False
+
+    batch_file_bytes: Annotated[
+        int, Row(BYTES, "bytes", "A longer file of requests cannot be sent.")
+    ] = 16 * 1024 * 1024 * 1024
+    batch_lines: Annotated[int, Row(whole(1), "lines", "The most requests of one batch.")] = (
+        20_000_000
+    )
+    batch_line_bytes: Annotated[
+        int, Row(BYTES, "bytes", "A longer line of a batch is a bad one.")
+    ] = 4 * 1024 * 1024
+    batch_bad_share: Annotated[
+        float, Row(SHARE, "", "With a greater share of bad lines the whole batch is refused.")
+    ] = 0.5
+    batches_at_once: Annotated[
+        int, Row(whole(1), "batches", "Worked on at the same time by one process.")
+    ] = 8
 
     plain_commands: Annotated[
         bool,

@@ -102,6 +102,18 @@ def _level(text: str) -> str:
     return text.lower()
 
 
+def _log_form(text: str) -> str:
+    if text.lower() not in ("json", "pretty"):
+        raise ValueError(text)
+    return text.lower()
+
+
+def _address(text: str) -> str | None:
+    if text and not re.match(r"https?://[^/]", text):
+        raise ValueError(text)
+    return text or None
+
+
 def _some(text: str) -> str:
     if not text.strip():
         raise ValueError(text)
@@ -126,6 +138,14 @@ def _folder(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise ValueError(text)
+    return number
+
+
+SHARE = Kind("a number from 0 to 1", _share)
 FLAG = Kind("true or false", _flag)
 SECONDS = Kind("a time above 0, as `10`, `200ms` or `5m`", _positive)
 PAUSE = Kind("a time, as `0`, `10` or `5m`", parse_seconds)
@@ -139,6 +159,8 @@ FOLDER = Kind("a folder", _folder)
 TEXT = Kind("a text", _some)
 TEXT_OR_NONE = Kind("a text, or nothing", lambda text: text or None)
 URL = Kind("an SQLAlchemy URL", lambda text: text)
+ADDRESS_OR_NONE = Kind("an http:// or https:// address, or nothing", _address)
+LOG_FORM = Kind("json or pretty", _log_form)
 LEVEL = Kind("debug, info, warning or error", _level)
 SIGN_UP = Kind("closed, pending or open", _sign_up)
 SECRET_KEY = Kind("at least 32 characters, or nothing", _long)

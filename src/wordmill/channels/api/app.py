@@ -7,6 +7,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from wordmill.channels.api import (
+    batches,
     commands,
     conversations,
     errors,
@@ -40,7 +41,8 @@ def make_app(house: House) -> FastAPI:
     )
     app.state.house = house
     errors.install(app)
-    for part in (openai, people, conversations, messages, commands, models, runs, health):
+    for part in (openai, people, conversations, messages, commands, models, runs, batches, health):
         app.include_router(part.router)
+    app.include_router(batches.openai)
     app.add_middleware(Logs)
     return app

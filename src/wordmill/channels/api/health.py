@@ -3,7 +3,6 @@
 import hmac
 import json
 import shutil
-from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -28,7 +27,9 @@ def live() -> dict[str, str]:
 
 @router.get("/health/ready")
 def ready(request: Request) -> JSONResponse:
-    """It can work: database, disk, workers. 503 when not; a model in trouble only degrades it."""
+    """It can work: database, disk, workers. 503 when not; a model or a door in trouble only
+    degrades it.
+    """
     house, checks = house_of(request), {}
     try:
         with house.database.read() as connection:
@@ -40,10 +41,11 @@ def ready(request: Request) -> JSONResponse:
     checks["disk"] = "ok" if free > LEAST_FREE else f"{free / 1e6:.0f} MB are free"
     checks["jobs"] = "ok" if house.working else "the workers have ended"
     bad = {name: words for name, words in checks.items() if words != "ok"}
-    trouble: dict[str, Any] = house.trouble()
-    status = "unready" if bad else "degraded" if trouble else "ok"
+    models, channels = house.trouble(), house.troubled_channels()
+    status = "unready" if bad else "degraded" if models or channels else "ok"
     return JSONResponse(
-        {"status": status, "checks": checks, "models": trouble}, 503 if bad else 200
+        {"status": status, "checks": checks, "models": models, "channels": channels},
+        503 if bad else 200,
     )
 
 

@@ -1,16 +1,15 @@
-"""One line in the log for each request, and an id by which it is found: never a text or a key."""
+"""One record in the log for each request, and an id by which it is found: never a text or a key."""
 
-import logging
 import re
 import time
 import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from wordmill import telemetry
+
 HEADER = b"x-request-id"
 _FINE = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-log = logging.getLogger("wordmill.requests")
 
 
 class Logs:
@@ -20,13 +19,17 @@ class Logs:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass through, with an id on the answer."""
+        """Pass through, with an id on the answer and on all that is logged meanwhile."""
         if scope["type"] != "http" or not scope["path"].startswith(("/v1", "/api")):
             await self._app(scope, receive, send)
             return
-        given = dict(scope["headers"]).get(HEADER, b"").decode("latin-1")
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        given = headers.get(HEADER.decode(), "")
         name = given if _FINE.fullmatch(given) else uuid.uuid4().hex
-        start, status = time.monotonic(), [0]
+        token = telemetry.request_id.set(name)
+        method, start, status = scope["method"], time.monotonic(), [0]
 
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -35,13 +38,20 @@ class Logs:
             await send(message)
 
         try:
-            await self._app(scope, receive, marked)
+            with telemetry.serving(method, scope["path"], headers) as span:
+                await self._app(scope, receive, marked)
+                if span is not None:
+                    # Only now is it known which operation it was.
+                    route = getattr(scope.get("route"), "path", "")
+                    span.update_name(f"{method} {route}".strip())
+                    span.set_attribute("http.route", route)
+                    span.set_attribute("http.response.status_code", status[0])
         finally:
-            log.info(
-                "%s %s %d %.3f s",
-                scope["method"],
-                scope["path"],
-                status[0],
+            telemetry.ended(
+                telemetry.REQUEST,
                 time.monotonic() - start,
-                extra={"request": name},
+                method=method,
+                path=scope["path"],
+                status=status[0],
             )
+            telemetry.request_id.reset(token)

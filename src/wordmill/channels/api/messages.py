@@ -1,19 +1,23 @@
 """Messages over HTTP: an answer as it grows, its siblings, what was sent, what people think."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+import re
+from collections.abc import AsyncIterator
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.concurrency import run_in_threadpool
 
 from wordmill.channels.api.auth import Reads, Talks, house_of
-from wordmill.channels.api.shared import Json, Sent, shown
+from wordmill.channels.api.shared import UNSTORED, Json, Sent, shown
 from wordmill.chat.types import Conversation, Message
 
 router = APIRouter(prefix="/api")
+
+_PLACE: Final = re.compile(r"(\d{1,12}),(\d{1,12}),([0-9a-z-]{1,64})")
+"""Of an event of an answer."""
 
 
 class Edited(Sent):
@@ -146,28 +150,23 @@ async def events(
 ) -> StreamingResponse:
     """An answer as it grows (server-sent events), from `after` characters on.
 
-    Each event's id is `text,reasoning` characters so far: `Last-Event-ID` takes it up again.
+    Each event's id is `text,reasoning,message`: characters so far, of an answer that may go on in
+    another message. `Last-Event-ID` takes it up again.
     """
-    last = request.headers.get("last-event-id", "").split(",")
-    if len(last) == 2 and all(part.isdecimal() for part in last):
-        after, thought = int(last[0]), int(last[1])
-    watched = await run_in_threadpool(
-        house_of(request).chat.watch, caller.person, message, after, thought
-    )
-
-    def lines() -> Iterator[str]:
-        said, thoughts = after, thought
-        for event in watched:
-            said, thoughts = event.offset + len(event.text), thoughts + len(event.reasoning)
-            yield f"id: {said},{thoughts}\ndata: {json.dumps(event._asdict())}\n\n"
+    if found := _PLACE.fullmatch(request.headers.get("last-event-id", "")):
+        after, thought, message = int(found[1]), int(found[2]), found[3]
+    house = house_of(request)
+    await run_in_threadpool(house.conversations.message, caller.person, message)
 
     async def pieces() -> AsyncIterator[str]:
-        async for line in iterate_in_threadpool(lines()):
-            yield line
+        thoughts = {message: thought}
+        async for event in house.chat.watch_async(caller.person, message, after, thought):
+            said = event.offset + len(event.text)
+            thoughts[event.message] = thoughts.get(event.message, 0) + len(event.reasoning)
+            place = f"{said},{thoughts[event.message]},{event.message}"
+            yield f"id: {place}\ndata: {json.dumps(event._asdict())}\n\n"
 
-    return StreamingResponse(
-        pieces(), media_type="text/event-stream", headers={"cache-control": "no-store"}
-    )
+    return StreamingResponse(pieces(), media_type="text/event-stream", headers=UNSTORED)
 
 
 def _conversation(conversation: Conversation) -> Json:

@@ -4,32 +4,32 @@ A model is named as the catalog names it. With the header `X-Wordmill-Conversati
 `conversation`) the last message continues a stored conversation.
 """
 
-import json
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from wordmill.accounts import Person, catalog_of
-from wordmill.channels.api.auth import Reads, Talks, house_of
+from wordmill.accounts import catalog_of
+from wordmill.channels.api import continued, fields, responses, wire
+from wordmill.channels.api.auth import Caller, Reads, Talks, house_of
 from wordmill.channels.api.bodies import json_object
-from wordmill.channels.api.errors import status_of
-from wordmill.chat.parameters import PARAMETERS
-from wordmill.completions import Answer
+from wordmill.channels.api.presence import present
+from wordmill.channels.api.shared import UNSTORED
+from wordmill.completions import Answer, Delta
 from wordmill.completions.gateway import Gateway
-from wordmill.errors import InvalidInput, ModelFailed, WordmillError
-from wordmill.types import Reply
+from wordmill.errors import InvalidInput
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
-CONVERSATION = "x-wordmill-conversation"
-_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-Json = Mapping[str, Any]
+CONVERSATION: Final = "x-wordmill-conversation"
+MOST_PROMPTS: Final = 128
+Json: TypeAlias = Mapping[str, Any]
 
 
 @router.get("/models")
@@ -50,74 +50,57 @@ def model(model: str, caller: Reads, request: Request) -> dict[str, Any]:
 
 @router.post("/chat/completions")
 async def chat_completions(caller: Talks, request: Request) -> Response:
-    """A chat completion, streamed or not; tools, structured output, `n`."""
-    body = await json_object(request)
-    name, messages = _named(body), _messages(body)
+    """A chat completion, streamed or not; tools, structured output, `n`.
+
+    The header `X-Wordmill-Conversation`, or the field `conversation`, continues a stored one.
+    """
+    body = fields.checked(await json_object(request), fields.CHAT)
+    name, _ = fields.model_of(body), fields.messages_of(body)
+    streamed, counted = _streamed(body)
     conversation = request.headers.get(CONVERSATION) or body.pop("conversation", None)
     if conversation is not None:
-        return await _continued(request, caller.person, str(conversation), name, messages, body)
-    count = body.get("n", 1)
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 128:
-        raise InvalidInput("n must be a whole number from 1 to 128.", "n")
-    streamed = body.get("stream", False)
-    if not isinstance(streamed, bool):
-        raise InvalidInput("stream must be true or false.", "stream")
-    if streamed and count > 1:
-        raise InvalidInput("Several answers (n) cannot be streamed: ask without stream.", "n")
-    house = house_of(request)
-    if count > 1:
-        sent = {key: value for key, value in body.items() if key not in ("stream_options",)}
-        _, raw = await run_in_threadpool(
-            house.completions.post, caller.person, name, "chat", sent, door=caller.door
-        )
-        return JSONResponse({**raw, "model": name})
-    answer = await run_in_threadpool(
-        house.completions.stream, caller.person, name, body, door=caller.door
-    )
-    pieces = _gateway(request).pieces(answer)
+        return await _continued(caller, request, conversation, name, body)
+    if body.get("n", 1) > 1:
+        if streamed:
+            raise InvalidInput("Several answers (n) cannot be streamed: ask without stream.", "n")
+        return await _posted(caller, request, name, "chat", body)
+    answer, pieces = await _begun(caller, request, name, body)
     if streamed:
-        usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        first = await anext(pieces, None)
-        if first is None:
-            _reply(name, answer)
-        return StreamingResponse(
-            _events(name, answer, first, pieces, usage),
-            media_type="text/event-stream",
-            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-        )
-    async for _ in pieces:
-        if await request.is_disconnected():
-            await pieces.aclose()  # type: ignore[attr-defined]  # it is a generator
-            return Response(status_code=499)
-    return JSONResponse(_completion(name, answer, _reply(name, answer)))
+        first = await present(request, _first(name, answer, pieces))
+        return _stream(wire.events(name, answer, first, pieces, counted))
+    await present(request, _all(pieces))
+    return JSONResponse(wire.completion(name, answer, wire.reply_of(name, answer)))
 
 
 @router.post("/completions")
 async def completions(caller: Talks, request: Request) -> Response:
     """A completion of a text; a model that only talks is asked as in a talk."""
-    body = await json_object(request)
-    name = _named(body)
+    body = fields.checked(await json_object(request), fields.COMPLETIONS)
+    name = fields.model_of(body)
     house = house_of(request)
-    if not house.rehearses(caller.person, name):
-        return await _passed(request, caller.person, caller.door, "completions", "prompt", body)
-    prompts = body.get("prompt", "")
-    prompts = [prompts] if isinstance(prompts, str) else prompts
+    if not await run_in_threadpool(house.rehearses, caller.person, name):
+        return await _passed(caller, request, "completions", "prompt", body)
+    _refuse_stream("completions", body)
+    given = body.get("prompt", "")
+    prompts = [given] if isinstance(given, str) else given
     if not isinstance(prompts, list) or not all(isinstance(one, str) for one in prompts):
         raise InvalidInput("prompt is a text or a list of texts.", "prompt")
-    known = ("max_tokens", "temperature", "seed")
-    bounds: dict[str, Any] = {key: body[key] for key in known if key in body}
+    if len(prompts) > MOST_PROMPTS:
+        raise InvalidInput(
+            f"prompt has at most {MOST_PROMPTS} texts, not {len(prompts):,}.", "prompt"
+        )
+    bounds: dict[str, Any] = {
+        key: body[key] for key in ("max_tokens", "temperature", "seed") if key in body
+    }
     choices, read, written = [], 0, 0
-    for number, prompt in enumerate(prompts[:128]):
-        asked: dict[str, Any] = {"messages": [{"role": "user", "content": prompt}]}
-        asked |= bounds
+    for number, prompt in enumerate(prompts):
+        asked: Json = {"messages": [{"role": "user", "content": prompt}], **bounds}
         reply, _ = await run_in_threadpool(
             house.completions.ask, caller.person, name, asked, door=caller.door
         )
         read, written = read + reply.usage.input, written + reply.usage.output
-        finish = reply.finish or "stop"
-        choices.append(
-            {"index": number, "text": reply.text, "logprobs": None, "finish_reason": finish}
-        )
+        choice = {"index": number, "text": reply.text, "logprobs": None}
+        choices.append({**choice, "finish_reason": reply.finish or "stop"})
     return JSONResponse(
         {
             "id": f"cmpl-{uuid.uuid4().hex}",
@@ -125,7 +108,7 @@ async def completions(caller: Talks, request: Request) -> Response:
             "created": int(time.time()),
             "model": name,
             "choices": choices,
-            "usage": _usage(read, written),
+            "usage": wire.usage(read, written),
         }
     )
 
@@ -133,272 +116,103 @@ async def completions(caller: Talks, request: Request) -> Response:
 @router.post("/embeddings")
 async def embeddings(caller: Talks, request: Request) -> Response:
     """Embeddings."""
-    body = await json_object(request)
-    return await _passed(request, caller.person, caller.door, "embeddings", "input", body)
+    body = fields.checked(await json_object(request), fields.EMBEDDINGS)
+    return await _passed(caller, request, "embeddings", "input", body)
 
 
 @router.post("/responses")
-async def responses(caller: Talks, request: Request) -> Response:
-    """The stateless core of the Responses API: text in, text out."""
-    body = await json_object(request)
-    name = _named(body)
-    if body.get("previous_response_id"):
-        raise InvalidInput(
-            "Responses are not stored here: send the whole conversation.", "previous_response_id"
-        )
+async def respond(caller: Talks, request: Request) -> Response:
+    """The stateless core of the Responses API, streamed or not: text, functions, schemas."""
+    body = fields.checked(await json_object(request), fields.RESPONSES)
+    name = fields.model_of(body)
+    response = responses.Response(name, body)
+    answer, pieces = await _begun(caller, request, name, responses.as_chat(body))
     if body.get("stream"):
-        raise InvalidInput("Responses cannot be streamed here: /v1/chat/completions can.", "stream")
-    house = house_of(request)
-    reply, _ = await run_in_threadpool(
-        house.completions.ask, caller.person, name, _from_responses(body), door=caller.door
+        first = await present(request, _first(name, answer, pieces))
+        return _stream(responses.events(response, name, answer, first, pieces))
+    await present(request, _all(pieces))
+    return JSONResponse(response.ended(answer, wire.reply_of(name, answer)))
+
+
+async def _begun(
+    caller: Caller, request: Request, model: str, body: Json
+) -> tuple[Answer, AsyncIterator[Delta]]:
+    """A request on its way, and what comes of it. Whoever leaves the latter ends the former."""
+    answer = await run_in_threadpool(
+        house_of(request).completions.stream, caller.person, model, body, door=caller.door
     )
-    content = [{"type": "output_text", "text": reply.text, "annotations": []}]
-    return JSONResponse(
-        {
-            "id": f"resp_{uuid.uuid4().hex}",
-            "object": "response",
-            "created_at": int(time.time()),
-            "status": "completed",
-            "error": None,
-            "incomplete_details": None,
-            "instructions": body.get("instructions"),
-            "metadata": body.get("metadata") or {},
-            "model": name,
-            "output": [
-                {
-                    "type": "message",
-                    "id": f"msg_{uuid.uuid4().hex}",
-                    "status": "completed",
-                    "role": "assistant",
-                    "content": content,
-                }
-            ],
-            "parallel_tool_calls": True,
-            "temperature": body.get("temperature"),
-            "tool_choice": "auto",
-            "tools": [],
-            "top_p": body.get("top_p"),
-            "usage": {
-                "input_tokens": reply.usage.input,
-                "input_tokens_details": {"cached_tokens": 0},
-                "output_tokens": reply.usage.output,
-                "output_tokens_details": {"reasoning_tokens": 0},
-                "total_tokens": reply.usage.input + reply.usage.output,
-            },
-        }
-    )
+    gateway: Gateway = request.app.state.gateway
+    return answer, gateway.pieces(answer)
+
+
+async def _first(model: str, answer: Answer, pieces: AsyncIterator[Delta]) -> Delta | None:
+    """The first piece; until it has come a failure can still be told as an error."""
+    first = await anext(pieces, None)
+    if first is None:
+        wire.reply_of(model, answer)
+    return first
+
+
+async def _all(pieces: AsyncIterator[Delta]) -> None:
+    """Wait for the end."""
+    async for _ in pieces:
+        pass
+
+
+def _stream(events: AsyncIterator[str]) -> StreamingResponse:
+    return StreamingResponse(events, media_type="text/event-stream", headers=UNSTORED)
+
+
+def _streamed(body: Json) -> tuple[bool, bool]:
+    """Whether an answer is streamed, and its tokens counted at the end."""
+    options = body.get("stream_options") or {}
+    return body.get("stream", False), bool(options.get("include_usage"))
+
+
+def _refuse_stream(path: str, body: Json) -> None:
+    if body.get("stream"):
+        raise InvalidInput(f"/v1/{path} cannot be streamed here.", "stream")
 
 
 async def _passed(
-    request: Request, person: Person, door: str, path: str, field: str, body: dict[str, Any]
+    caller: Caller, request: Request, path: str, field: str, body: dict[str, Any]
 ) -> Response:
-    name = _named(body)
+    """A request that the model's server answers as it likes."""
+    name = fields.model_of(body)
     if field not in body:
         raise InvalidInput(f"{field} is missing.", field)
-    if body.get("stream"):
-        raise InvalidInput(f"/v1/{path} cannot be streamed here.", "stream")
-    completions = house_of(request).completions
-    _, raw = await run_in_threadpool(completions.post, person, name, path, body, door=door)
-    return JSONResponse({**raw, "model": name})
+    _refuse_stream(path, body)
+    return await _posted(caller, request, name, path, body)
+
+
+async def _posted(caller: Caller, request: Request, model: str, path: str, body: Json) -> Response:
+    gone = threading.Event()
+
+    def post() -> Json:
+        _, raw = house_of(request).completions.post(
+            caller.person, model, path, body, door=caller.door, unwanted=gone.is_set
+        )
+        return raw
+
+    raw = await present(request, run_in_threadpool(post), gone.set)
+    return JSONResponse({**raw, "model": model})
 
 
 async def _continued(
-    request: Request,
-    person: Person,
-    conversation: str,
-    model: str,
-    messages: list[dict[str, Any]],
-    body: Json,
+    caller: Caller, request: Request, conversation: str, model: str, body: Json
 ) -> Response:
     """The last message, said in a stored conversation."""
-    house = house_of(request)
-    last = messages[-1]
-    if last.get("role") != "user" or not isinstance(last.get("content"), str):
-        raise InvalidInput(
-            "To continue a stored conversation, the last message is a user's text.", "messages"
-        )
-    unknown = [key for key in body if key in PARAMETERS]
-    if unknown:
-        raise InvalidInput(
-            f"A stored conversation is answered with its own settings; leave out {unknown[0]}.",
-            unknown[0],
-        )
-    turn = await run_in_threadpool(
-        house.chat.send, person, conversation, last["content"], door="api", model=model
-    )
-
-    def ended() -> Reply | None:
-        for _ in house.chat.watch(person, turn.answer):
-            pass
-        return None
-
-    await run_in_threadpool(ended)
-    message = await run_in_threadpool(house.conversations.message, person, turn.answer)
-    if message.state == "failed":
-        raise ModelFailed(model, "failed", message.error or "no answer came")
-    usage = message.usage or {}
-    return JSONResponse(
-        {
-            "id": f"chatcmpl-{message.id}",
-            "object": "chat.completion",
-            "created": int(message.created.timestamp()),
-            "model": model,
-            "choices": [_choice({"role": "assistant", "content": message.text}, message.finish)],
-            "usage": _usage(usage.get("input", 0), usage.get("output", 0)),
-            "conversation": conversation,
-        },
-        headers={CONVERSATION: conversation},
-    )
-
-
-async def _events(
-    model: str, answer: Answer, first: Any, pieces: AsyncIterator[Any], usage: bool
-) -> AsyncIterator[str]:
-    """Server-sent events, as the official clients read them."""
-    base = {
-        "id": f"chatcmpl-{uuid.uuid4().hex}",
-        "object": "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": model,
-    }
-
-    def event(delta: Json, finish: str | None = None) -> str:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        more = {"usage": None} if usage else {}
-        return f"data: {json.dumps({**base, 'choices': [choice], **more})}\n\n"
-
-    yield event({"role": "assistant", "content": ""})
-    if first is not None:
-        yield event(_delta(first))
-        async for piece in pieces:
-            yield event(_delta(piece))
-    try:
-        reply = _reply(model, answer)
-    except WordmillError as error:
-        _, kind, code = status_of(error)
-        fault = {"message": str(error), "type": kind, "param": None, "code": code}
-        yield f"data: {json.dumps({'error': fault})}\n\n"
-        return
-    message = _message(answer, reply)
-    if message.get("tool_calls"):
-        calls = [{"index": n, **call} for n, call in enumerate(message["tool_calls"])]
-        yield event({"tool_calls": calls})
-    yield event({}, reply.finish or "stop")
-    if usage:
-        counted = _usage(reply.usage.input, reply.usage.output)
-        yield f"data: {json.dumps({**base, 'choices': [], 'usage': counted})}\n\n"
-    yield "data: [DONE]\n\n"
-
-
-def _delta(piece: Any) -> dict[str, str]:
-    delta = {}
-    if piece.text:
-        delta["content"] = piece.text
-    if piece.reasoning:
-        delta["reasoning_content"] = piece.reasoning
-    return delta
-
-
-def _reply(model: str, answer: Answer) -> Reply:
-    reply = answer.reply
-    if reply is None:
-        raise ModelFailed(model, "dropped", "the answer ended without a record")
-    if reply.error is not None:
-        raise ModelFailed(model, reply.error, reply.detail)
-    return reply
-
-
-def _completion(model: str, answer: Answer, reply: Reply) -> dict[str, Any]:
-    return {
-        "id": f"chatcmpl-{uuid.uuid4().hex}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": model,
-        "choices": [_choice(_message(answer, reply), reply.finish)],
-        "usage": _usage(reply.usage.input, reply.usage.output),
-    }
-
-
-def _message(answer: Answer, reply: Reply) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
-    if reply.refusal:
-        message |= {"content": None, "refusal": reply.text}
-    choices = (answer.body or {}).get("choices") or [{}]
-    calls = (choices[0].get("message") or {}).get("tool_calls")
-    if calls:
-        message |= {"content": reply.text or None, "tool_calls": calls}
-    return message
-
-
-def _choice(message: Json, finish: str | None) -> dict[str, Any]:
-    return {"index": 0, "message": message, "logprobs": None, "finish_reason": finish or "stop"}
-
-
-def _usage(read: int, written: int) -> dict[str, int]:
-    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    house, (streamed, counted) = house_of(request), _streamed(body)
+    once = request.headers.get("idempotency-key")
+    turn = await continued.begin(house, caller, conversation, model, body, once)
+    headers = {CONVERSATION: conversation}
+    if not streamed:
+        made = await continued.whole(house, caller, model, turn)
+        return JSONResponse(made, headers=headers)
+    answer = _stream(continued.events(house, caller, model, turn, counted))
+    answer.headers.update(headers)
+    return answer
 
 
 def _model(name: str, provider: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": provider}
-
-
-def _named(body: dict[str, Any]) -> str:
-    name = body.get("model")
-    if not isinstance(name, str) or not name:
-        raise InvalidInput("model is missing: the name of a model of the catalog.", "model")
-    return name
-
-
-def _messages(body: Json) -> list[dict[str, Any]]:
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise InvalidInput("messages must be a list with at least one message.", "messages")
-    for number, message in enumerate(messages):
-        place = f"messages.{number}"
-        if not isinstance(message, dict):
-            raise InvalidInput(f"{place} must be an object.", place)
-        if message.get("role") not in _ROLES:
-            raise InvalidInput(f"{place}.role is one of {', '.join(_ROLES)}.", f"{place}.role")
-        content = message.get("content")
-        if not isinstance(content, str | list | None):
-            raise InvalidInput(f"{place}.content is a text or a list of parts.", f"{place}.content")
-        if isinstance(content, list) and not all(isinstance(part, dict) for part in content):
-            raise InvalidInput(f"{place}.content: each part is an object.", f"{place}.content")
-    return messages
-
-
-def _from_responses(body: Json) -> dict[str, Any]:
-    """A request of the Responses API as one of chat completions."""
-    said = body.get("input")
-    messages: list[dict[str, Any]] = []
-    if body.get("instructions"):
-        messages.append({"role": "system", "content": str(body["instructions"])})
-    if isinstance(said, str):
-        messages.append({"role": "user", "content": said})
-    elif isinstance(said, list):
-        for item in said:
-            if not isinstance(item, dict) or item.get("type", "message") != "message":
-                raise InvalidInput("input holds messages only.", "input")
-            content = item.get("content")
-            if isinstance(content, list):
-                content = "\n".join(
-                    str(part.get("text", "")) for part in content if isinstance(part, dict)
-                )
-            messages.append({"role": item.get("role", "user"), "content": content})
-    _messages({"messages": messages})
-    made: dict[str, Any] = {"messages": messages}
-    for name, to in (("temperature",) * 2, ("top_p",) * 2, ("max_output_tokens", "max_tokens")):
-        if body.get(name) is not None:
-            made[to] = body[name]
-    form = (body.get("text") or {}).get("format") or {}
-    if form.get("type") == "json_schema":
-        made["response_format"] = {
-            "type": "json_schema",
-            "json_schema": {"name": form.get("name", "answer"), "schema": form.get("schema", {})},
-        }
-    return made
-
-
-def _gateway(request: Request) -> Gateway:
-    gateway: Gateway = request.app.state.gateway
-    return gateway

@@ -2,12 +2,16 @@
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 
 Json = dict[str, Any]
+
+UNSTORED: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
+"""Headers of server-sent events: nobody on the way keeps them, or waits for more."""
+
 Limit = Annotated[int, Query(ge=1, le=200)]
 
 

@@ -10,19 +10,29 @@ from wordmill.channels.web.views import chat, explore, generate, models, people,
 here = Path(__file__).parent
 # Our own picture: Streamlit would have the browser fetch one of its icons from another server.
 icon = (here / "icon.svg").read_text(encoding="utf-8")
-st.set_page_config(page_title="Wordmill", page_icon=icon, layout="wide")
+st.set_page_config(
+    page_title="Wordmill", page_icon=icon, layout="wide", initial_sidebar_state=place.beside()
+)
+st.html(f"<style>{(here / 'looks.css').read_text(encoding='utf-8')}</style>")
 who = place.person()
 _ = place.texts(who)
-shown = [
-    st.Page(chat.show, title=_("Chat"), icon=":material/forum:", default=True),
-    st.Page(generate.show, title=_("Generate"), icon=":material/factory:", url_path="generate"),
-    st.Page(explore.show, title=_("Explore"), icon=":material/travel_explore:", url_path="explore"),
-    st.Page(models.show, title=_("Models"), icon=":material/neurology:", url_path="models"),
-    st.Page(settings.show, title=_("Settings"), icon=":material/tune:", url_path="settings"),
-]
-if who.role == "admin":
-    shown.insert(
-        4, st.Page(people.show, title=_("People"), icon=":material/group:", url_path="people")
-    )
-st.html(f"<style>{(here / 'looks.css').read_text(encoding='utf-8')}</style>")
-st.navigation(shown, position="top").run()
+pages = {
+    "chat": st.Page(chat.show, title=_("Chat"), icon=":material/forum:", default=True),
+    "generate": st.Page(
+        generate.show, title=_("Generate"), icon=":material/factory:", url_path="generate"
+    ),
+    "explore": st.Page(
+        explore.show, title=_("Explore"), icon=":material/travel_explore:", url_path="explore"
+    ),
+    "models": st.Page(
+        models.show, title=_("Models"), icon=":material/neurology:", url_path="models"
+    ),
+    "people": st.Page(people.show, title=_("People"), icon=":material/group:", url_path="people"),
+    "settings": st.Page(
+        settings.show, title=_("Settings"), icon=":material/tune:", url_path="settings"
+    ),
+}
+place.pages(pages)
+if who.role != "admin":
+    del pages["people"]
+st.navigation(list(pages.values()), position="top").run()

@@ -12,7 +12,8 @@ from typing import Any
 
 import streamlit
 from fastapi import FastAPI
-from streamlit import config
+from streamlit import config, runtime
+from streamlit.runtime import RuntimeState
 
 from wordmill.channels.house import House
 from wordmill.channels.web import place
@@ -44,6 +45,7 @@ def mount(app: FastAPI, house: House) -> None:
     for name, value in OPTIONS.items():
         config.set_option(name, value)
     place.enter(house)
+    house.channels["web"] = _trouble
     app.include_router(make_entry(house))
     pages = streamlit.App(str(Path(__file__).parent / "main.py"))
     app.mount("/", pages)
@@ -69,6 +71,13 @@ def hosts_of(settings: Settings) -> tuple[str, ...]:
     if settings.hosts:
         return (*settings.hosts, *own)
     return own if settings.host in own else ()
+
+
+def _trouble() -> str | None:
+    """What is wrong with the workbench, if anything."""
+    if runtime.exists() and runtime.get_instance().state is RuntimeState.STOPPED:
+        return "Streamlit has stopped: the workbench answers again after a restart."
+    return None
 
 
 def _beside(first: Any, pages: streamlit.App) -> Any:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import floor, log10
 from typing import Final
 
 import streamlit as st
@@ -11,7 +12,8 @@ from wordmill.errors import WordmillError
 
 _CODE_OR_PICTURE: Final = re.compile(
     r"^ {0,3}(?P<fence>`{3,}|~{3,})[^`\n]*\n(?s:.*?)(?:^ {0,3}(?P=fence)[`~]*[ \t]*$|\Z)"
-    r"|\\.|(?<!`)(?P<ticks>`+)(?!`)[^\n]*?(?<!`)(?P=ticks)(?!`)|(?P<picture>!+(?=\[))",
+    r"|\\.|(?<!`)(?P<ticks>`+)(?!`)[^\n]*?(?<!`)(?P=ticks)(?!`)|(?P<picture>!+(?=\[))"
+    r"|\$\$(?:(?!!\[)[^$])+\$\$|\$(?=[^\s$])(?:(?!!\[)[^$\n`])*(?<=[^\s$])\$(?!\d)|(?P<money>\$)",
     re.MULTILINE,
 )
 _BROWSERS: Final = (
@@ -54,8 +56,13 @@ def markdown(text: str) -> str:
     HTML is never allowed by the page. A picture would be fetched by showing it, and its address can
     carry what was said to somebody else's server, so pictures become links. Code stays as it is;
     what is taken for code and is none cannot load from elsewhere either: the policy of the gate.
+    A dollar sign that begins no formula, as in "$5 and $6", stays one.
     """
-    return _CODE_OR_PICTURE.sub(lambda found: "" if found["picture"] else found[0], text)
+
+    def shown(found: re.Match[str]) -> str:
+        return "" if found["picture"] else "\\$" if found["money"] else found[0]
+
+    return _CODE_OR_PICTURE.sub(shown, text)
 
 
 def plain(text: str) -> str:
@@ -79,4 +86,6 @@ def money(amount: float) -> str:
     """`$0.31`, with as many digits as say something."""
     if not amount:
         return "$0"
-    return f"${amount:,.2f}" if amount >= 0.01 else f"${amount:.2g}"
+    if amount >= 0.01:
+        return f"${amount:,.2f}"
+    return f"${amount:.{1 - floor(log10(amount))}f}".rstrip("0")

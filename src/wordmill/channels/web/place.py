@@ -4,7 +4,9 @@ A page is a script that runs anew for every click. It asks here first, so that a
 revoked ends with the next click and not when the page is loaded again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+from typing import Literal
 
 import streamlit as st
 
@@ -15,6 +17,7 @@ from wordmill.channels.web.gate import COOKIE
 from wordmill.errors import Unauthenticated
 
 _houses: list[House] = []
+_pages: dict[str, st.Page] = {}
 
 
 def enter(house: House) -> None:
@@ -25,6 +28,39 @@ def enter(house: House) -> None:
 def house() -> House:
     """The house of this process."""
     return _houses[0]
+
+
+def pages(known: Mapping[str, st.Page]) -> None:
+    """The pages by name, from now on."""
+    _pages.update(known)
+
+
+def link(
+    page: str,
+    label: str,
+    icon: str | None = None,
+    *,
+    query: Mapping[str, str] | None = None,
+    help: str | None = None,  # noqa: A002  # as Streamlit calls it
+) -> None:
+    """A link to a page of the workbench; nothing where the page is run alone."""
+    if page in _pages:
+        st.page_link(
+            _pages[page], label=label, icon=icon, help=help, width="stretch",
+            query_params=dict(query or {}),
+        )  # fmt: skip
+
+
+def beside() -> Literal["auto", "collapsed", "expanded"]:
+    """Whether what stands beside the page is open.
+
+    On a telephone it lies over the page, so it closes when something in it was chosen.
+    """
+    if "Mobi" not in str(st.context.headers.get("User-Agent")):
+        return "auto"
+    before = st.session_state.get("was open")
+    now = st.session_state["was open"] = st.query_params.get("c")
+    return "collapsed" if before != now else "auto"
 
 
 def person() -> Person:

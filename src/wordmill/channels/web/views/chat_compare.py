@@ -1,25 +1,30 @@
 """Answers of several models to one question, side by side, and which of them is better."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import streamlit as st
 
 from wordmill.accounts import Person
 from wordmill.channels.house import House
 from wordmill.channels.web import parts
+from wordmill.channels.web.views.chat_watch import Growing
 from wordmill.chat.types import Message
 
 Texts = Callable[[str], str]
 
 
-def wanted(house: House, _: Texts) -> list[str]:
+def wanted(house: House, where: Any, _: Texts) -> None:
     """A field for the models that answer beside the conversation's own."""
     names = house.catalog.names()
     if len(names) < 2:
-        return []
-    return st.multiselect(
-        _("Compare with"), names, key="compare",
-        help=_("These models answer too, side by side."),
+        return
+    kept = [one for one in st.session_state.get("compare") or [] if one in names]
+    if kept != st.session_state.get("compare", kept):
+        st.session_state["compare"] = kept
+    where.multiselect(
+        _("Compare with"), names, key="compare", width=280, max_selections=5,
+        placeholder=_("no other model"), help=_("These models answer too, side by side."),
     )  # fmt: skip
 
 
@@ -31,15 +36,31 @@ def beside(house: House, who: Person, message: Message) -> list[Message]:
     return found if len({one.model for one in found}) > 1 else []
 
 
-def show(house: House, who: Person, answers: Sequence[Message], _: Texts) -> None:
-    """Draw the answers beside each other; each gets a button until one was chosen."""
+def show(
+    house: House, who: Person, answers: Sequence[Message], here: Message, _: Texts
+) -> list[Growing]:
+    """Draw the answers beside each other; each gets a button until one was chosen.
+
+    here: the one with which the conversation goes on.
+    """
     prompt = answers[0].parent or ""
     preferences = house.conversations.preferences(who, answers[0].conversation)
     chosen = {one.chosen for one in preferences if one.prompt == prompt}
     ready = [one for one in answers if one.ended and one.text]
+    growing = []
     for column, one in zip(st.columns(len(answers), border=True), answers, strict=True):
         with column:
-            st.caption(parts.plain(one.model or ""))
+            st.caption(f"**{parts.plain(one.model or '')}**")
+            if not one.ended:
+                growing.append(Growing(one, st.container()))
+                if st.button(_("Stop"), key=f"stop {one.id}", icon=":material/stop_circle:"):
+                    with parts.said():
+                        house.chat.stop(who, one.id)
+                    st.rerun()
+                continue
+            if one.reasoning:
+                with st.expander(_("Reasoning")):
+                    st.markdown(parts.markdown(one.reasoning))
             st.markdown(parts.markdown(one.text))
             if one.error:
                 st.error(parts.plain(one.error))
@@ -47,6 +68,9 @@ def show(house: House, who: Person, answers: Sequence[Message], _: Texts) -> Non
                 st.caption(":material/check: " + _("Chosen as the better one"))
             elif one in ready and len(ready) > 1 and len(ready) == len(answers):
                 _choose(house, who, prompt, one, ready, _)
+            if one.id == here.id:
+                st.caption(_("The conversation goes on with this one."))
+    return growing
 
 
 def _choose(

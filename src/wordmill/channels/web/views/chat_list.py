@@ -1,26 +1,27 @@
 """Beside the talk: a new conversation, the search, the list with its folders."""
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import streamlit as st
 
 from wordmill.accounts import Person
 from wordmill.channels.house import House
-from wordmill.channels.web import parts
-from wordmill.channels.web.views import chat_compare
-from wordmill.chat.types import Conversation
+from wordmill.channels.web import parts, place
+from wordmill.channels.web.views import chat_shelf
+from wordmill.chat.types import Conversation, Folder
 from wordmill.errors import NotFound
+from wordmill.models import REHEARSAL
 
 LISTED: Final = 30
 _OPEN: Final = "c"
 """The conversation that is open stands in the address, so that a reload finds it."""
+Texts = Callable[[str], str]
 
 
-def chosen(house: House, who: Person, _: Callable[[str], str]) -> Conversation | None:
+def chosen(house: House, who: Person, _: Texts) -> Conversation | None:
     """Draw the list; the conversation that is open, None for a new one."""
-    if st.button(_("New conversation"), icon=":material/add:", width="stretch"):
-        st.query_params.pop(_OPEN, None)
     open_now = st.query_params.get(_OPEN)
     conversation = None
     if open_now:
@@ -28,18 +29,18 @@ def chosen(house: House, who: Person, _: Callable[[str], str]) -> Conversation |
             conversation = house.conversations.get(who, open_now)
         except NotFound:
             st.query_params.pop(_OPEN, None)
-    if conversation is None:
-        _new(house, _)
-    chat_compare.wanted(house, _)
+    place.link("chat", _("New conversation"), ":material/edit_square:")
     query = st.text_input(
         _("Search"), placeholder=_("words, tag:work, folder:trip"), key="search",
         icon=":material/search:", label_visibility="collapsed",
     )  # fmt: skip
-    with parts.said():
+    here = conversation.id if conversation else None
+    with parts.said(), st.container(key="list", gap="xxsmall"):
         if query:
             _found(house, who, query, _)
         else:
-            _list(house, who, open_now, _)
+            _list(house, who, here, _)
+    chat_shelf.show(house, who, _)
     return conversation
 
 
@@ -48,66 +49,100 @@ def open_conversation(name: str) -> None:
     st.query_params[_OPEN] = name
 
 
-def _new(house: House, _: Callable[[str], str]) -> None:
+def model_of_a_new_one(house: House, who: Person, where: Any, _: Texts) -> None:
+    """The model that the next conversation begins with: the one that was used last."""
     names = house.catalog.names()
-    default = house.settings.default_model
-    st.selectbox(
-        _("Model"), names, key="new model",
-        index=names.index(default) if default in names else 0,
-    )  # fmt: skip
-    st.toggle(
-        _("Temporary"), key="new temporary", help=_("Kept in memory only, and gone when you leave.")
-    )
+    if st.session_state.get("new model") not in names:
+        last = house.conversations.all(who, limit=1).items
+        real = [name for name in names if name != REHEARSAL.name]
+        wishes = [last[0].model if last else None, house.settings.default_model, *real]
+        found = next((wish for wish in wishes if wish in names), REHEARSAL.name)
+        st.session_state["new model"] = found
+    where.selectbox(_("Model"), names, key="new model", width=280)
 
 
-def _list(house: House, who: Person, open_now: str | None, _: Callable[[str], str]) -> None:
-    archived = st.session_state.get("archived", False)
+def model_of(house: House, who: Person, conversation: Conversation, where: Any, _: Texts) -> None:
+    """The model of a conversation; another one answers from then on."""
+    names = house.catalog.names()
+    model = conversation.model or house.settings.default_model or REHEARSAL.name
+    if model not in names:
+        names = [*names, model]
+    key = f"model {conversation.id} {model}"
+    now = where.selectbox(_("Model"), names, index=names.index(model), key=key, width=280)
+    if now != model:
+        with parts.said():
+            house.conversations.change(who, conversation.id, model=now)
+            st.rerun()
+
+
+def _list(house: House, who: Person, here: str | None, _: Texts) -> None:
+    archived = bool(st.session_state.get("archived"))
     folders = house.conversations.folders.all(who)
     for folder in folders:
-        with st.expander(parts.plain(folder.name), icon=":material/folder:"):
-            _entries(house, who, open_now, _, folder=folder.id, archived=archived)
-    _entries(house, who, open_now, _, folder="", archived=archived)
-    st.toggle(_("Archive"), key="archived")
+        if not folder.count and archived:
+            continue
+        title = parts.plain(chat_shelf.path(folder, folders))
+        with st.expander(f"{title} ({folder.count})", icon=":material/folder:"):
+            _entries(house, who, here, _, folder=folder, archived=archived)
+    _entries(house, who, here, _, folder=None, archived=archived)
 
 
 def _entries(
-    house: House,
-    who: Person,
-    open_now: str | None,
-    _: Callable[[str], str],
-    *,
-    folder: str,
-    archived: bool,
+    house: House, who: Person, here: str | None, _: Texts, *, folder: Folder | None, archived: bool
 ) -> None:
-    key = f"listed {folder}"
+    inside = folder.id if folder else ""
+    key = f"listed {inside}"
     limit = st.session_state.setdefault(key, LISTED)
-    pinned = house.conversations.all(who, folder=folder, archived=archived, pinned=True, limit=500)
+    pinned = house.conversations.all(who, folder=inside, archived=archived, pinned=True, limit=500)
     others = house.conversations.all(
-        who, folder=folder, archived=archived, pinned=False, limit=min(limit, 500)
+        who, folder=inside, archived=archived, pinned=False, limit=min(limit, 500)
     )
-    for one in (*pinned.items, *others.items):
-        title = parts.plain(one.title or _("New conversation"))
-        if st.button(
-            title, key=f"open {one.id}", width="stretch",
-            icon=":material/push_pin:" if one.pinned else None,
-            type="secondary" if one.id == open_now else "tertiary",
-        ):  # fmt: skip
-            open_conversation(one.id)
-            st.rerun()
-    if others.cursor and st.button(_("More"), key=f"more {folder}", type="tertiary"):
+    if folder is not None:
+        _links((*pinned.items, *others.items), here, _)
+        if not pinned.items and not others.items:
+            st.caption(_("Empty."))
+    else:
+        if archived:
+            st.caption(_("Archive"))
+        _links(pinned.items, here, _)
+        groups: dict[str, list[Conversation]] = {}
+        for one in others.items:
+            groups.setdefault(_age(one.updated, _), []).append(one)
+        for age, some in groups.items():
+            st.caption(age)
+            _links(some, here, _)
+    if others.cursor and st.button(_("More"), key=f"more {inside}", type="tertiary"):
         st.session_state[key] = limit + LISTED
         st.rerun()
 
 
-def _found(house: House, who: Person, query: str, _: Callable[[str], str]) -> None:
+def _age(moment: datetime, _: Texts) -> str:
+    days = (datetime.now(UTC).date() - moment.date()).days
+    if days < 1:
+        return _("Today")
+    if days < 2:
+        return _("Yesterday")
+    return _("The last 30 days") if days < 30 else _("Older")
+
+
+def _links(some: Sequence[Conversation], here: str | None, _: Texts) -> None:
+    for one in some:
+        title = one.title or _("New conversation")
+        icon = ":material/push_pin:" if one.pinned else ":material/chat_bubble:"
+        with st.container(key=f"here-{one.id}" if one.id == here else f"there-{one.id}"):
+            place.link("chat", parts.plain(title), icon, query={_OPEN: one.id}, help=title)
+
+
+def _found(house: House, who: Person, query: str, _: Texts) -> None:
     page = house.conversations.search(who, query, limit=LISTED)
     if not page.items:
         st.caption(_("Nothing was found."))
     for hit in page.items:
         title = parts.plain(hit.title or _("New conversation"))
         if st.button(
-            title, key=f"hit {hit.conversation} {hit.message}", width="stretch", type="tertiary"
-        ):
+            title, key=f"hit {hit.conversation} {hit.message}", width="stretch", type="tertiary",
+            icon=":material/chat_bubble:",
+        ):  # fmt: skip
             if hit.message:
                 house.conversations.switch(who, hit.message)
             open_conversation(hit.conversation)

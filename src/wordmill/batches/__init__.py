@@ -1,0 +1,11 @@
+"""Batches: files of requests, sent through an engine, and every answer kept.
+
+`Files` and `Batches` are what a process opens once; `Worker` does the jobs.
+"""
+
+from wordmill.batches.batches import JOB, Batches
+from wordmill.batches.files import Files, Upload
+from wordmill.batches.types import Batch, Counts, File, Wish
+from wordmill.batches.work import Worker
+
+__all__ = ["JOB", "Batch", "Batches", "Counts", "File", "Files", "Upload", "Wish", "Worker"]

@@ -1,0 +1,298 @@
+"""OpenAI's Files and Batches with the official client, and what goes beyond them."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.api.conftest import Server
+
+Json = dict[str, Any]
+
+
+def request(name: str, text: str = "Hello", **more: Any) -> Json:
+    body = {
+        "model": "rehearsal",
+        "max_tokens": 20,
+        "messages": [{"role": "user", "content": text}],
+        **more,
+    }
+    return {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+
+def jsonl(*lines: Json | str) -> bytes:
+    return "".join(
+        (line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines
+    ).encode()
+
+
+@pytest.fixture
+def client(server: Server) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.keys["bob"], max_retries=0)
+
+
+def until(ask: Callable[[], Any], reached: Callable[[Any], bool], seconds: float = 30) -> Any:
+    end = time.monotonic() + seconds
+    while not reached(found := ask()):
+        assert time.monotonic() < end, found
+        time.sleep(0.03)
+    return found
+
+
+def ended(client: openai.OpenAI, batch: str) -> Any:
+    return until(
+        lambda: client.batches.retrieve(batch),
+        lambda found: found.status in ("completed", "failed", "cancelled", "expired"),
+    )
+
+
+def send(client: openai.OpenAI, data: bytes, **more: Any) -> Any:
+    file = client.files.create(file=("asked.jsonl", data), purpose="batch")
+    return client.batches.create(
+        input_file_id=file.id,
+        endpoint="/v1/chat/completions",
+        completion_window="24h",
+        **more,
+    )
+
+
+def test_a_batch_from_its_file_to_its_answers(client: openai.OpenAI) -> None:
+    data = jsonl(*(request(f"r{n}", f"Say {n}.") for n in range(2500)))
+    file = client.files.create(file=("asked.jsonl", data), purpose="batch")
+    assert (file.bytes, file.filename, file.purpose) == (len(data), "asked.jsonl", "batch")
+    assert client.files.content(file.id).content == data
+    batch = client.batches.create(
+        input_file_id=file.id,
+        endpoint="/v1/chat/completions",
+        completion_window="24h",
+        metadata={"project": "tests"},
+    )
+    assert batch.status == "validating"
+    assert batch.metadata == {"project": "tests"}
+    done = ended(client, batch.id)
+    assert done.status == "completed"
+    assert done.request_counts.model_dump() == {"total": 2500, "completed": 2500, "failed": 0}
+    assert done.in_progress_at <= done.completed_at <= done.expires_at
+    assert done.error_file_id is None
+    lines = [json.loads(line) for line in client.files.content(done.output_file_id).iter_lines()]
+    assert [line["custom_id"] for line in lines] == [f"r{n}" for n in range(2500)]
+    first = lines[0]
+    assert first["error"] is None
+    assert first["response"]["status_code"] == 200
+    assert first["response"]["body"]["choices"][0]["message"]["content"]
+    assert client.files.retrieve(done.output_file_id).bytes == len(
+        client.files.content(done.output_file_id).content
+    )
+    assert [one.id for one in client.batches.list()] == [batch.id]
+
+
+def test_a_bad_line_is_an_error_with_its_number_and_the_rest_goes_on(
+    client: openai.OpenAI,
+) -> None:
+    batch = send(
+        client,
+        jsonl(
+            request("good"),
+            "no json",
+            request("good"),
+            "",
+            request("other", model="nobody"),
+            '{"custom_id": "half", "body": {"model": "rehearsal", "x": "\\ud800"}}',
+            request("last"),
+            request("more"),
+            request("less"),
+        ),
+    )
+    done = ended(client, batch.id)
+    assert done.status == "completed"
+    assert done.request_counts.model_dump() == {"total": 8, "completed": 4, "failed": 4}
+    answered = client.files.content(done.output_file_id).text.splitlines()
+    names = [json.loads(line)["custom_id"] for line in answered]
+    assert names == ["good", "last", "more", "less"]
+    refused = map(json.loads, client.files.content(done.error_file_id).text.splitlines())
+    assert [
+        (one["wordmill"]["line"], one["custom_id"], one["error"]["code"]) for one in refused
+    ] == [
+        (2, None, "invalid_json"),
+        (3, "good", "duplicate_custom_id"),
+        (5, "other", "model_not_found"),
+        (6, "half", "invalid_json"),
+    ]
+
+
+def test_too_many_bad_lines_refuse_the_batch_with_a_hundred_reasons(
+    client: openai.OpenAI,
+) -> None:
+    data = jsonl(*(request(f"r{n}", model="nobody") for n in range(300)))
+    done = ended(client, send(client, data).id)
+    assert done.status == "failed"
+    reasons = done.errors.data
+    assert reasons[0].message == (
+        "300 of 300 lines are bad, and only 50% may be (the setting batch_bad_share)."
+    )
+    assert len(reasons) == 101
+    assert (reasons[1].code, reasons[1].line) == ("model_not_found", 1)
+    assert reasons[100].line == 100
+
+
+def test_an_empty_file_is_no_batch(client: openai.OpenAI) -> None:
+    done = ended(client, send(client, b"\n\n").id)
+    assert (done.status, done.errors.data[0].message) == ("failed", "The file holds no requests.")
+
+
+def test_a_batch_is_cancelled_and_keeps_its_answers(server: Server, client: openai.OpenAI) -> None:
+    model = {"name": "slow", "provider": "rehearsal", "model": "rehearsal", "rpm": 600}
+    with server.client() as admin:
+        found = admin.post("/api/models", json=model)
+        assert found.status_code < 300, found.text
+    data = jsonl(*(request(f"r{n}", f"{n}", model="slow") for n in range(3000)))
+    batch = send(client, data)
+    until(lambda: client.batches.retrieve(batch.id), lambda found: found.status == "in_progress")
+    client.batches.cancel(batch.id)
+    done = ended(client, batch.id)
+    assert done.status == "cancelled"
+    counts = done.request_counts
+    assert counts.completed + counts.failed == 3000
+    assert counts.failed > 2000
+    errors = client.files.content(done.error_file_id).text.splitlines()
+    assert json.loads(errors[-1])["error"]["code"] == "batch_cancelled"
+    with pytest.raises(openai.ConflictError):
+        client.batches.cancel(batch.id)
+
+
+def test_the_same_key_is_the_same_batch(client: openai.OpenAI) -> None:
+    data = jsonl(request("one"))
+    key = {"Idempotency-Key": "k-1"}
+    first = send(client, data, extra_headers=key)
+    assert send(client, data, extra_headers=key).id == first.id
+    with pytest.raises(openai.ConflictError, match="belongs to another order"):
+        send(client, jsonl(request("two")), extra_headers=key)
+    assert len(list(client.batches.list())) == 1
+
+
+def test_another_persons_files_and_batches_are_not_there(
+    server: Server, client: openai.OpenAI
+) -> None:
+    batch = send(client, jsonl(request("one")))
+    done = ended(client, batch.id)
+    with server.client("cem") as cem:
+        for path in (
+            f"/v1/files/{batch.input_file_id}",
+            f"/v1/files/{done.output_file_id}/content",
+            f"/v1/batches/{batch.id}",
+            f"/api/batches/{batch.id}",
+            f"/api/batches/{batch.id}/results",
+        ):
+            assert cem.get(path).status_code == 404, path
+        assert cem.post(f"/v1/batches/{batch.id}/cancel").status_code == 404
+        assert cem.delete(f"/api/batches/{batch.id}").status_code == 404
+        ordered = cem.post(
+            "/v1/batches",
+            json={
+                "input_file_id": batch.input_file_id,
+                "endpoint": "/v1/chat/completions",
+                "completion_window": "24h",
+            },
+        )
+        assert ordered.status_code == 404
+        assert cem.get("/v1/batches").json()["data"] == []
+
+
+def test_results_come_by_pages_while_it_runs_and_failed_ones_go_again(server: Server) -> None:
+    with server.client("bob") as bob:
+        file = bob.post(
+            "/v1/files",
+            files={"file": ("a.jsonl", jsonl(*(request(f"r{n}", f"{n}") for n in range(1500))))},
+            data={"purpose": "batch"},
+        ).json()
+        order = {
+            "file": file["id"],
+            "dataset": "faces",
+            "source": "test",
+            "budget": {"requests": 1200},
+            "priority": 7,
+        }
+        answer = bob.post("/api/batches", json=order)
+        assert answer.status_code == 202, answer.text
+        batch = answer.json()["id"]
+        done = until(
+            lambda: bob.get(f"/api/batches/{batch}").json(),
+            lambda found: found["state"] == "completed",
+        )
+        assert done["counts"]["completed"] <= 1200
+        assert set(done["counts"]["causes"]) == {"budget"}
+        seen: list[Json] = []
+        after: int | None = 0
+        while after is not None:
+            page = bob.get(f"/api/batches/{batch}/results", params={"after": after, "limit": 400})
+            seen += page.json()["items"]
+            after = page.json()["next"]
+        assert [one["wordmill"]["line"] for one in seen] == list(range(1, 1501))
+        failed = bob.get(f"/api/batches/{batch}/results", params={"failed": True, "limit": 1000})
+        missing = [one["custom_id"] for one in failed.json()["items"]]
+        assert len(missing) == done["counts"]["failed"]
+        retry = bob.post(f"/api/batches/{batch}/retry").json()
+        assert retry["dataset"] == "faces"
+        rest = until(
+            lambda: bob.get(f"/api/batches/{retry['id']}").json(),
+            lambda found: found["state"] == "completed",
+        )
+        assert rest["counts"]["total"] == len(missing)
+        assert [
+            one["id"] for one in bob.get("/api/batches", params={"dataset": "faces"}).json()
+        ] == [
+            retry["id"],
+            batch,
+        ]
+        assert bob.delete(f"/api/batches/{batch}").status_code == 204
+        assert bob.get(f"/api/batches/{batch}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("order", "field"),
+    [
+        ({"endpoint": "/v1/images"}, "endpoint"),
+        ({"completion_window": "soon"}, "completion_window"),
+        ({"completion_window": "1s"}, "completion_window"),
+        ({"metadata": {str(n): "x" for n in range(17)}}, "metadata"),
+    ],
+)
+def test_an_order_that_cannot_be_is_refused(client: openai.OpenAI, order: Json, field: str) -> None:
+    file = client.files.create(file=("a.jsonl", jsonl(request("x"))), purpose="batch")
+    told = {"endpoint": "/v1/chat/completions", "completion_window": "24h", **order}
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.batches.create(input_file_id=file.id, **told)
+    assert refused.value.param == field
+
+
+def test_a_form_that_is_none_is_refused(server: Server) -> None:
+    with server.client("bob") as bob:
+        for sent in (
+            {"content": b"x"},
+            {"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=b"}},
+            {"data": {"purpose": "batch"}, "files": {"other": b"x"}},
+            {"data": {"purpose": "pictures"}, "files": {"file": b"x"}},
+        ):
+            answer = bob.post("/v1/files", **sent)
+            assert answer.status_code == 400, answer.text
+    assert not list((server.house.settings.home / "files").glob("**/*"))
+
+
+def test_an_upload_that_is_cut_leaves_nothing(server: Server) -> None:
+    def pieces() -> Any:
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        yield b"x" * 3_000_000
+        raise httpx.ReadError("gone")
+
+    with server.client("bob") as bob, pytest.raises(httpx.ReadError):
+        bob.post(
+            "/v1/files",
+            content=pieces(),
+            headers={"content-type": "multipart/form-data; boundary=b"},
+        )
+    folder = server.house.settings.home / "files"
+    until(lambda: list(folder.glob("**/.*")) + list(folder.glob("*")), lambda found: not found)
