@@ -43,6 +43,12 @@ test-rust: ## the tests of the Rust crates
 test-python: install ## the Python tests
 	scripts/test-python
 
+services: install ## a private PostgreSQL in build/services, and the line to export for it
+	@scripts/services start
+
+services-stop: ## stop it
+	@scripts/services stop
+
 bench: install ## measure, side by side with a bare client; fails when a figure is missed
 	$(BIN)/python benchmarks/run.py
 
@@ -61,4 +67,5 @@ lock: ## write uv.lock anew
 	cargo update --workspace
 
 clean: ## remove what was built here
+	@test ! -d build/services || scripts/services stop
 	rm -rf .venv build target src/wordmill/*.so

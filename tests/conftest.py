@@ -10,6 +10,8 @@ import pytest
 
 from tests.servers import postgres
 from wordmill import _engine
+from wordmill.database import open_database
+from wordmill.settings import load
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +41,28 @@ def postgres_url(postgres_server: postgres.Server) -> str:
 def either_database(
     request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """The test runs twice: on the data folder's SQLite file, and on PostgreSQL."""
+    """The test runs twice: on the data folder's SQLite file, and on PostgreSQL.
+
+    PostgreSQL has the tables already: they are copied, which is quicker than to make them.
+    """
+    if request.param == "postgresql":
+        server: postgres.Server = request.getfixturevalue("postgres_server")
+        monkeypatch.setenv("WORDMILL_DATABASE_URL", server.filled_database(_with_tables))
+    return str(request.param)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either_empty_database(
+    request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """The same without any tables."""
     if request.param == "postgresql":
         monkeypatch.setenv("WORDMILL_DATABASE_URL", request.getfixturevalue("postgres_url"))
     return str(request.param)
+
+
+def _with_tables(url: str) -> None:
+    open_database(load({"database_url": url})).close()
 
 
 @pytest.fixture

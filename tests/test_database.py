@@ -30,7 +30,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.fixture
-def anywhere(settings: Settings, either_database: str) -> Settings:
+def anywhere(settings: Settings, either_empty_database: str) -> Settings:
     """On SQLite, and on PostgreSQL."""
     return load()
 
@@ -154,7 +154,9 @@ def test_an_exception_undoes_a_transaction(anywhere: Settings) -> None:
         assert names(opened) == []
 
 
-def test_what_the_database_refuses_is_a_sentence(anywhere: Settings, either_database: str) -> None:
+def test_what_the_database_refuses_is_a_sentence(
+    anywhere: Settings, either_empty_database: str
+) -> None:
     with open_database(anywhere) as opened:
         with opened.begin() as connection:
             connection.execute(database.jobs.insert().values(job("a")))
@@ -164,7 +166,7 @@ def test_what_the_database_refuses_is_a_sentence(anywhere: Settings, either_data
         "sqlite": "UNIQUE constraint failed: jobs.id",
         "postgresql": 'duplicate key value violates unique constraint "pk_jobs"',
     }
-    assert str(caught.value) == f"The database {opened.where}: {words[either_database]}."
+    assert str(caught.value) == f"The database {opened.where}: {words[either_empty_database]}."
 
 
 def test_one_reads_and_then_writes_at_a_time(anywhere: Settings) -> None:

@@ -356,3 +356,18 @@ def test_numbers_that_are_refused(field: str, value: float, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         mock(**{field: value})
     assert str(caught.value) == words
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"base_url": "http://h/" + "a" * 2_000}, "The base URL has 2,009 characters; at most"),
+        ({"key_env": "K" * 201}, "key_env is the name of the environment variable"),
+        ({"fallback": "x" * 101}, "is no name for a model: it begins with"),
+        ({"without": ["json_shema"]}, "There is no capability 'json_shema'. Did you mean"),
+    ],
+)
+def test_what_no_database_holds_is_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        checked({"name": "m", "base_url": "http://h/v1", "model": "m", **options})
+    assert words in str(caught.value)

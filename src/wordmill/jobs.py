@@ -135,6 +135,12 @@ class Jobs:
         with self._database.read() as connection:
             return [_job(row) for row in connection.execute(query).mappings()]
 
+    def open(self, kind: str) -> list[Job]:
+        """Everybody's jobs of a kind that have not ended."""
+        query = select(table).where(table.c.kind == kind, table.c.state.not_in(ENDED))
+        with self._database.read() as connection:
+            return [_job(row) for row in connection.execute(query).mappings()]
+
     def cancel(self, owner: str, job: str) -> Job:
         """Ask for a job's end; one that nobody works on ends at once. Raises NotFound."""
         at, mine = now(), and_(table.c.id == job, table.c.owner == owner)

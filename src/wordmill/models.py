@@ -24,6 +24,7 @@ from wordmill import plugins
 from wordmill.database import LOCAL, Database
 from wordmill.errors import ConfigError, UnknownName
 from wordmill.providers.base import VARIABLE, KeySource, Model, Provider, no_keys
+from wordmill.providers.dialect import BOUNDS
 from wordmill.providers.presets import PRESETS
 from wordmill.providers.rehearsal import IDENTITY
 from wordmill.secrets import scrub
@@ -39,7 +40,20 @@ Source: TypeAlias = Literal["built in", "catalog", "wordmill.toml"]
 REHEARSAL = Model(name="rehearsal", provider="rehearsal", base_url=IDENTITY, model="rehearsal")
 """Always there, needs nothing, never a silent stand-in for another."""
 
+LACKING = frozenset({
+    "json_schema", "json_object", "system", "parts", "seed",
+    *BOUNDS, "chat_template_kwargs", "frequency_penalty", "logit_bias", "logprobs", "metadata",
+    "min_p", "modalities",
+    "parallel_tool_calls", "presence_penalty", "prediction", "reasoning_effort",
+    "repetition_penalty", "response_format", "service_tier", "stop", "store", "stream_options",
+    "temperature", "tool_choice", "tools", "top_k", "top_logprobs", "top_p", "user", "verbosity",
+})  # fmt: skip
+"""What `without` may name: what a server may lack, or a field of a request."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,99}")
+LONGEST_URL, LONGEST_VARIABLE = 2_000, 200
+"""Characters that the database holds."""
+
 _SECRET_HEADER = re.compile(
     r"(?i)authorization|cookie|(?:api|access|auth)[-_]?(?:key|token)|secret"
 )
@@ -218,8 +232,11 @@ def checked(options: Mapping[str, object], source: str = "") -> Model:
         model = _adapter().validate_python(dict(options))
         _check_name(model.name)
         _check_key_env(model.key_env)
+        if model.fallback is not None:
+            _check_name(model.fallback)
         model = _with_preset(model)
         _check_headers(model)
+        _check_without(model)
         return replace(model, base_url=_checked_url(model))
     except ValidationError as error:
         raise ConfigError(_placed(source, _words(error))) from error
@@ -269,7 +286,8 @@ def _check_key_env(variable: str | None) -> None:
     """The name of a variable. What looks like the key itself is not repeated."""
     if variable is None:
         return
-    if not _VARIABLE_NAME.fullmatch(variable) or scrub(variable) != variable:
+    named = _VARIABLE_NAME.fullmatch(variable) and len(variable) <= LONGEST_VARIABLE
+    if not named or scrub(variable) != variable:
         raise ConfigError(
             "key_env is the name of the environment variable that holds the key, as "
             "OPENAI_API_KEY; never the key itself, which would be stored and shown."
@@ -301,6 +319,8 @@ def _checked_url(model: Model) -> str:
     if model.provider == REHEARSAL.provider:
         return IDENTITY
     url = _tidy(model.base_url)
+    if len(url) > LONGEST_URL:
+        raise ConfigError(f"The base URL has {len(url):,} characters; at most {LONGEST_URL:,} fit.")
     if not url:
         raise ConfigError(
             f"The provider {model.provider!r} has no address of its own: give --base-url, "
@@ -333,6 +353,14 @@ def _checked_url(model: Model) -> str:
             )
     host = parts.hostname if ":" not in parts.hostname else f"[{parts.hostname}]"
     return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path}"
+
+
+def _check_without(model: Model) -> None:
+    for name in model.without:
+        if name not in LACKING:
+            raise UnknownName(
+                "capability", name, LACKING, "`--without` names what a server does not take."
+            )
 
 
 def _check_headers(model: Model) -> None:

@@ -3,10 +3,12 @@
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
+import pyarrow.parquet
 import pytest
 
 from tests.api.conftest import Server
@@ -250,6 +252,72 @@ def test_results_come_by_pages_while_it_runs_and_failed_ones_go_again(server: Se
         ]
         assert bob.delete(f"/api/batches/{batch}").status_code == 204
         assert bob.get(f"/api/batches/{batch}").status_code == 404
+
+
+def test_results_are_found_counted_and_exported(server: Server, tmp_path: Path) -> None:
+    lines = [
+        request(f"r{n}", f"Write of the {('heron', 'otter')[n % 2]} {n}.") for n in range(1200)
+    ]
+    lines[7]["body"]["model"] = "nobody"
+    with server.client("bob") as bob:
+        sent = {"file": ("a.jsonl", jsonl(*lines))}
+        file = bob.post("/v1/files", files=sent, data={"purpose": "batch"}).json()
+        batch = bob.post("/api/batches", json={"file": file["id"], "dataset": "zoo"}).json()["id"]
+        until(
+            lambda: bob.get(f"/api/batches/{batch}").json()["state"],
+            lambda state: state == "completed",
+        )
+
+        def found(**query: Any) -> list[Json]:
+            answer = bob.get("/api/results", params=query)
+            assert answer.status_code == 200, answer.text
+            items: list[Json] = answer.json()["items"]
+            return items
+
+        (one,) = found(text="otter 301")
+        assert (one["batch"], one["line"], one["custom_id"]) == (batch, 302, "r301")
+        assert "⟦otter⟧ ⟦301⟧" in one["excerpt"]
+        assert [hit["line"] for hit in found(failed=True)] == [8]
+        assert [hit["status"] for hit in found(status="model_not_found")] == ["model_not_found"]
+        assert found(custom_id="r5", dataset="zoo")[0]["line"] == 6
+        assert found(custom_id="r5", dataset="other") == []
+        assert found(text='otter" OR heron*', batch=batch) == []
+        assert found(model="rehearsal", until="2001-01-01T00:00:00Z") == []
+        seen, after = 0, {}
+        while True:
+            page = bob.get("/api/results", params={"text": "heron", "limit": 200, **after}).json()
+            seen += len(page["items"])
+            if page["next"] is None:
+                break
+            after = {"after": page["next"]}
+        assert seen == 600
+
+        told = bob.get(f"/api/batches/{batch}/statistics").json()
+        totals = told["totals"]
+        assert (totals["lines"], totals["completed"], totals["failed"]) == (1200, 1199, 1)
+        assert totals["causes"] == {"model_not_found": 1}
+        assert totals["models"] == {"rehearsal": 1199}
+        assert 0 < totals["latency"]["50"] <= totals["latency"]["99"]
+        assert sum(point["completed"] for point in told["series"]) == 1199
+
+        events = bob.get(f"/api/batches/{batch}/events").text.splitlines()
+        assert json.loads(events[0].removeprefix("data: "))["state"] == "completed"
+
+        whole = [json.loads(text) for text in bob.get(f"/api/batches/{batch}/export").iter_lines()]
+        assert [one["request"]["messages"][0]["content"] for one in whole[:2]] == [
+            "Write of the heron 0.",
+            "Write of the otter 1.",
+        ]
+        path = tmp_path / "batch.parquet"
+        path.write_bytes(bob.get(f"/api/batches/{batch}/export?form=parquet").content)
+        table = pyarrow.parquet.read_table(path).to_pylist()
+        assert [row["custom_id"] for row in table] == [f"r{n}" for n in range(1200)]
+        assert table[7]["error"] == 'there is no model "nobody" in the catalog'
+        assert (
+            table[0]["answer"] == whole[0]["response"]["body"]["choices"][0]["message"]["content"]
+        )
+    with server.client("cem") as cem:
+        assert cem.get("/api/results", params={"text": "heron"}).json()["items"] == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import Server
+from tests.api.conftest import PASSWORD, Server
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 ORDER = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
@@ -28,7 +28,11 @@ SHARED = {
     "PUT /api/models/{model}/settings/{name}", "PUT /api/models/{model}/key",
     "DELETE /api/models/{model}/key", "GET /api/recipes", "POST /api/recipes/estimate",
     "GET /api/runs", "POST /api/runs", "GET /api/commands", "POST /v1/files", "GET /v1/files",
-    "GET /v1/batches", "GET /api/batches",
+    "GET /v1/batches", "GET /api/batches", "PATCH /api/me", "PUT /api/me/password",
+    "GET /api/me/sessions", "DELETE /api/me/sessions", "GET /api/provider-keys", "GET /api/tags",
+    "GET /api/shares", "GET /api/export", "GET /api/models/{model}",
+    "POST /api/models/{model}/test", "GET /api/recipes/{recipe}", "POST /api/recipes/check",
+    "POST /api/recipes/preview", "GET /api/tools", "GET /api/tools/{server}",
 }  # fmt: skip
 
 # What only admins may: a member is refused.
@@ -43,12 +47,26 @@ ADMIN = {
     ),
     "PATCH /api/people/{person}": ("/api/people/{cem}", {"name": "Cem"}),
     "PUT /api/people/{person}/quota/{period}": ("/api/people/{cem}/quota/day", {"requests": 9}),
+    "DELETE /api/people/{person}/quota/{period}": ("/api/people/{cem}/quota/day", None),
+    "GET /api/people/{person}/sessions": ("/api/people/{cem}/sessions", None),
+    "GET /api/people/{person}/keys": ("/api/people/{cem}/keys", None),
+    "GET /api/people/{person}/usage": ("/api/people/{cem}/usage", None),
+    "POST /api/people/{person}/reset": ("/api/people/{cem}/reset", None),
+    "GET /api/usage": ("/api/usage", None),
+    "GET /api/settings": ("/api/settings", None),
+    "PUT /api/settings/{name}": ("/api/settings/answers_at_once", {"value": "9"}),
+    "POST /api/tools": ("/api/tools", {"name": "t", "transport": "stdio", "target": "true"}),
+    "PATCH /api/tools/{server}": ("/api/tools/t", {"enabled": False}),
+    "DELETE /api/tools/{server}": ("/api/tools/t", None),
     "GET /api/audit": ("/api/audit", None),
     "DELETE /api/people/{person}": ("/api/people/{cem}", None),
 }  # fmt: skip
 
 # Open to anybody, by their nature.
-OPEN = {"GET /health/live", "GET /health/ready", "GET /metrics"}
+OPEN = {
+    "GET /health/live", "GET /health/ready", "GET /metrics", "GET /api/shared/{token}",
+    "GET /api/shared/{token}/attachments/{attachment}",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -75,7 +93,10 @@ def theirs(server: Server) -> dict[str, Any]:
         door="web", parent=wish.id, move_head=False,
     )  # fmt: skip
     file = store.attachments.add(bob, "note.txt", b"words", "text/plain", conversation=kept.id)
+    spare = store.attachments.add(bob, "spare.txt", b"more words", "text/plain")
     share, _token = store.share(bob, kept.id)
+    house.accounts.sessions.sign_in("bob@example.org", PASSWORD)
+    (session,) = house.accounts.sessions.all(bob)
     key, _secret = house.accounts.keys.create(bob, "spare")
     with server.client("bob") as client:
         run = client.post("/api/runs", json={"recipe": RECIPE, "rows": 2}).json()["id"]
@@ -94,6 +115,7 @@ def theirs(server: Server) -> dict[str, Any]:
         "conversation": kept.id, "folder": folder.id, "message": turn.answer,
         "question": turn.question, "other": again.answer, "attachment": file.id,
         "share": share.id, "key": key.id, "run": run, "cem": server.people["cem"].id,
+        "spare_file": spare.id, "session": session.digest,
         "tool": tool.id, "upload": upload, "batch": batch,
     }  # fmt: skip
 
@@ -121,7 +143,24 @@ OWN: dict[str, tuple[str, Any]] = {
     "GET /api/conversations/{conversation}/calls": (
         "/api/conversations/{conversation}/calls", None,
     ),
+    "GET /api/conversations/{conversation}/tree": ("/api/conversations/{conversation}/tree", None),
+    "GET /api/conversations/{conversation}/usage": (
+        "/api/conversations/{conversation}/usage", None,
+    ),
+    "GET /api/conversations/{conversation}/feedback": (
+        "/api/conversations/{conversation}/feedback", None,
+    ),
+    "GET /api/conversations/{conversation}/settings": (
+        "/api/conversations/{conversation}/settings", None,
+    ),
+    "PUT /api/conversations/{conversation}/settings/{name}": (
+        "/api/conversations/{conversation}/settings/seed", {"value": 5},
+    ),
+    "PUT /api/conversations/{conversation}/tools": (
+        "/api/conversations/{conversation}/tools", {"servers": []},
+    ),
     "GET /api/attachments/{attachment}": ("/api/attachments/{attachment}", None),
+    "DELETE /api/attachments/{attachment}": ("/api/attachments/{spare_file}", None),
     "GET /api/messages/{message}": ("/api/messages/{message}", None),
     "GET /api/messages/{message}/sent": ("/api/messages/{message}/sent", None),
     "GET /api/messages/{message}/siblings": ("/api/messages/{message}/siblings", None),
@@ -149,6 +188,9 @@ OWN: dict[str, tuple[str, Any]] = {
     ),
     "GET /api/runs/{run}": ("/api/runs/{run}", None),
     "GET /api/runs/{run}/rows": ("/api/runs/{run}/rows", None),
+    "GET /api/runs/{run}/events": ("/api/runs/{run}/events", None),
+    "GET /api/runs/{run}/recipe": ("/api/runs/{run}/recipe", None),
+    "GET /api/runs/{run}/dataset": ("/api/runs/{run}/dataset", None),
     "GET /api/runs/{run}/export": ("/api/runs/{run}/export", None),
     "POST /api/runs/{run}/cancel": ("/api/runs/{run}/cancel", None),
     "POST /api/runs/{run}/resume": ("/api/runs/{run}/resume", None),
@@ -160,6 +202,10 @@ OWN: dict[str, tuple[str, Any]] = {
     "POST /v1/batches/{batch}/cancel": ("/v1/batches/{batch}/cancel", None),
     "GET /api/batches/{batch}": ("/api/batches/{batch}", None),
     "GET /api/batches/{batch}/results": ("/api/batches/{batch}/results", None),
+    "GET /api/batches/{batch}/statistics": ("/api/batches/{batch}/statistics", None),
+    "GET /api/batches/{batch}/events": ("/api/batches/{batch}/events", None),
+    "GET /api/batches/{batch}/export": ("/api/batches/{batch}/export", None),
+    "GET /api/results": ("/api/results?batch={batch}", None),
     "POST /api/batches": ("/api/batches", {"file": "{upload}"}),
     "POST /api/batches/{batch}/cancel": ("/api/batches/{batch}/cancel", None),
     "POST /api/batches/{batch}/resume": ("/api/batches/{batch}/resume", None),
@@ -168,6 +214,9 @@ OWN: dict[str, tuple[str, Any]] = {
     "DELETE /v1/files/{file}": ("/v1/files/{upload}", None),
     "DELETE /api/shares/{share}": ("/api/shares/{share}", None),
     "DELETE /api/keys/{key}": ("/api/keys/{key}", None),
+    "DELETE /api/sessions/{session}": ("/api/sessions/{session}", None),
+    "PATCH /api/folders/{folder}": ("/api/folders/{folder}", {"name": "Journeys"}),
+    "POST /api/conversations/{conversation}/undo": ("/api/conversations/{conversation}/undo", None),
     "DELETE /api/folders/{folder}": ("/api/folders/{folder}", None),
     "DELETE /api/conversations/{conversation}": ("/api/conversations/{conversation}", None),
 }  # fmt: skip
@@ -179,8 +228,8 @@ CONFLICTS = {
 }  # fmt: skip
 """Its owner is told that it has ended: known, but nothing to do."""
 
-ADMINS_TOO = {"DELETE /api/keys/{key}"}
-"""An admin may revoke anybody's key, which is tried with the admins' operations."""
+ADMINS_TOO = {"DELETE /api/keys/{key}", "DELETE /api/sessions/{session}"}
+"""An admin may revoke anybody's key and end anybody's sign-in."""
 
 
 def filled(value: Any, names: dict[str, Any]) -> Any:
@@ -199,7 +248,7 @@ def operations(server: Server) -> set[str]:
 
 def test_every_operation_is_covered(server: Server) -> None:
     covered = set(OWN) | SHARED | set(ADMIN) | OPEN
-    assert operations(server) - covered == set()
+    assert operations(server) == covered
 
 
 def call(server: Server, who: str | None, operation: str, path: str, body: Any) -> int:
@@ -239,7 +288,7 @@ def test_what_is_for_admins_is_for_nobody_else(server: Server, theirs: dict[str,
 
 @pytest.mark.parametrize("operation", sorted(SHARED))
 def test_what_is_everybodys_needs_a_key_all_the_same(server: Server, operation: str) -> None:
-    path = operation.split()[1].format(model="rehearsal", name="seed")
+    path = operation.split()[1].format(model="rehearsal", name="seed", recipe="rlhi", server="t")
     assert call(server, None, operation, path, {}) == 401
 
 
@@ -258,8 +307,6 @@ def test_a_key_does_what_its_scopes_say(server: Server, theirs: dict[str, Any]) 
 
 
 def test_a_session_needs_the_header_that_only_our_pages_send(server: Server) -> None:
-    from tests.api.conftest import PASSWORD
-
     token = server.house.accounts.sessions.sign_in("bob@example.org", PASSWORD)
     cookie = {"cookie": f"wordmill={token}"}
     with server.client(None) as client:

@@ -152,6 +152,11 @@ def test_a_fallback_may_come_later(typed: Models) -> None:
         ("--header", "X-Team blue", "error: --header 'X-Team' has no colon: write it as 'Name:"),
         ("--header", "api-key: secret", "error: The header 'api-key' would store a secret: put"),
         ("--key-env", "sk-abcdefghijklm", "error: key_env is the name of the environment variable"),
+        (
+            "--without",
+            "json_shema",
+            "error: There is no capability 'json_shema'. Did you mean 'json_schema' or",
+        ),
         ("--rpm", "0", "error: rpm must be greater than or equal to 1, not 0."),
     ],
 )

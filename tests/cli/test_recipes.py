@@ -213,6 +213,70 @@ def test_check_takes_the_options_of_the_recipe(capsys: pytest.CaptureFixture[str
         assert (refused.code, refused.err) == (2, sentence)
 
 
+def test_that_no_model_is_named_is_told_once(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checked = type_command(capsys, "check", "rlhi")
+    assert (checked.code, len(checked.err.splitlines())) == (2, 1)
+    assert checked.err.endswith(
+        "columns.scenario: it and actions, scores, comparisons, forecast, evaluation, plan ask a "
+        "model, and neither they nor the recipe name one. Write `model: NAME`, or run with "
+        "--model NAME (`wordmill models list`).\n"
+    )
+    (here / "t.yaml").write_text(
+        "name: t\ncolumns:\n  a: {type: prompt, prompt: x}\n  b: {type: prompt, prompt: y}\n"
+        "  c: {type: seed, file: no.csv}\n"
+    )
+    first, second = type_command(capsys, "check", "t.yaml").err.splitlines()
+    assert first.startswith("error: t.yaml:3:3: columns.a: it and b ask a model, and neither they")
+    assert second.startswith("error: t.yaml:5:25: columns.c.file: there is no file 'no.csv'")
+
+
+def test_hidden_files_are_no_near_names(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (".nope.yaml", "hope.yaml", "nope.yaml.part", ".env"):
+        (here / name).write_text("name: x\n")
+    checked = type_command(capsys, "check", "nope.yaml")
+    assert (checked.code, checked.err) == (
+        2, "error: nope.yaml: there is no such file. Did you mean 'hope.yaml'?\n"
+    )  # fmt: skip
+    assert ".nope" not in type_command(capsys, "check", "nope").err
+
+
+def test_an_expression_that_ends_too_early_is_told_with_its_place(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "t.yaml").write_text(
+        "name: t\ncolumns:\n  x: {type: category, values: [1, 2]}\nkeep: x >\n"
+    )
+    checked = type_command(capsys, "check", "t.yaml")
+    assert checked.err == (
+        "error: t.yaml:4:10: keep: it ends after 'x >', where something is missing.\n"
+    )
+    (here / "t.yaml").write_text(
+        "name: t\ncolumns:\n  x: {type: template, template: 'a {{ b | uper }}'}\n"
+    )
+    checked = type_command(capsys, "check", "t.yaml")
+    assert checked.err == (
+        "error: t.yaml:3:43: columns.x.template: there is no filter 'uper'. Did you mean 'upper'?\n"
+    )
+
+
+def test_the_starter_is_written_in_english(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert type_command(capsys, "new", "tickets").code == 0
+    seen = type_command(capsys, "preview", "tickets", "-n", "30", "--prompts").out
+    assert re.search(r"\ba [aeiou]\w+ customer", seen) is None
+    assert re.search(r"has bought (a laptop|a phone|headphones) that", " ".join(seen.split()))
+
+
+def test_a_run_has_a_ceiling_of_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    checked = type_command(capsys, "generate", "rlhi", "--rows", "17000000000")
+    assert checked.code == 2
+    assert checked.err.endswith(
+        "Invalid value for '-n' / '--rows': A run has at most 100,000,000 rows, not "
+        "17,000,000,000. For more, make several runs, each with a seed of its own.\n"
+    )
+
+
 def test_no_rows_is_no_number_of_rows(capsys: pytest.CaptureFixture[str]) -> None:
     checked = type_command(capsys, "check", "rlhi", "--rows", "0")
     assert checked.code == 2

@@ -45,6 +45,9 @@ def test_json_is_found_whatever_stands_around_it(text: str) -> None:
         ('{"level": 9, "mood": 1}', "schema: /level is more than 5; /mood is not allowed"),
         ("3", "schema: the answer is not an object"),
         ("high", "schema: the answer holds no JSON"),
+        ("[]", "schema: the answer is a list, not an object"),
+        ("Here you are: [1, 2]", "schema: the answer is a list, not an object"),
+        ("It is [open", "schema: the answer holds no JSON"),
         ('{"level": 3', "schema: the JSON ends too early"),
         (
             "{'level': 3}",

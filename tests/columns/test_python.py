@@ -14,6 +14,7 @@ from wordmill.columns.modules import source_of
 from wordmill.columns.python import Python
 from wordmill.errors import RecipeError, RecipeErrors
 from wordmill.recipes import Recipe
+from wordmill.runs.door import generate
 from wordmill.types import CellError, Value
 
 SHOP = '''
@@ -253,3 +254,25 @@ def test_both_doors_give_the_same_column() -> None:
     assert column == Python(**written)
     assert column.written() == written
     assert column.value_schema() == {}
+
+
+def test_a_dataset_finds_the_module_of_its_recipe(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    columns = {"product": Category(["laptop"]), "x": Python("shop:total", needs=["product"])}
+    recipe = Recipe("t", columns=columns, folder=shop)
+    first = generate(recipe, rows=2, out="made/here")
+    again = Recipe.load("made/here")
+    assert again.digest == recipe.digest
+    second = generate(again, rows=2, out="elsewhere/deep/er")
+    assert [row["x"] for row in second.rows()] == [row["x"] for row in first.rows()] == [900, 1800]
+    third = Recipe.load("elsewhere/deep/er")
+    assert third.digest == recipe.digest
+    assert (
+        third.columns["x"].written()["folder"]
+        == "../../../" + shop.relative_to(tmp_path).as_posix()
+        or shop == tmp_path
+    )
+    installed = Recipe("t", columns={"x": Python("json:dumps", needs=[])}, folder=shop)
+    assert "folder" not in installed.to_yaml(beside=tmp_path / "made")

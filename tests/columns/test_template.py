@@ -79,9 +79,7 @@ def test_faults_of_the_template_have_a_place() -> None:
         with pytest.raises(RecipeError) as caught:
             call()
         assert caught.value.line == 2
-        assert caught.value.message == (
-            "unexpected end of template, expected 'end of print statement'"
-        )
+        assert caught.value.message.endswith("', where '}}' is missing")
     with pytest.raises(RecipeError) as caught:
         maker({"note": Template("{{ ''.__class__ }}")}, "note")
     assert str(caught.value).startswith("columns.note.template:1:1: '__class__' is refused")

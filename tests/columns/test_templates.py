@@ -125,19 +125,27 @@ def test_names_are_what_a_row_must_have() -> None:
         ("{% for x in tags recursive %}{% endfor %}",
          "columns.note.template:1:1: a loop cannot be recursive"),
         ("a\nb {{ mood | uper }}",
-         "columns.note.template:2:1: there is no filter 'uper'. Did you mean 'upper'?"),
+         "columns.note.template:2:13: there is no filter 'uper'. Did you mean 'upper'?"),
         ("{{ mood | random }}",
-         "columns.note.template:1:1: there is no filter 'random'. Did you mean 'round'?"),
+         "columns.note.template:1:11: there is no filter 'random'. Did you mean 'round'?"),
         ("{{ mood is strange }}",
-         ("columns.note.template:1:1: there is no test 'strange'. Did you mean 'string' or "
+         ("columns.note.template:1:12: there is no test 'strange'. Did you mean 'string' or "
           "'true' or 'lessthan'?")),
         ("{{ mood",
-         ("columns.note.template:1:1: unexpected end of template, expected 'end of print "
-         "statement'")),
+         "columns.note.template:1:1: it ends after '{{ mood', where '}}' is missing"),
+        ("{{ }}", "columns.note.template:1:4: '}}' stands where a value is expected"),
+        ("a\n{{ mood ; }}", "columns.note.template:2:9: ';' stands where '}}' is expected"),
+        ("{{ mood. }}", "columns.note.template:1:1: a dot is followed by no name"),
+        ("{{ 'a }}", "columns.note.template:1:1: the quote ' is opened and not closed"),
+        ("{# a", "columns.note.template:1:1: the comment {# is not closed: #} is missing"),
+        ("{% repeat %}",
+         ("columns.note.template:1:1: there is no {% repeat %}; a template knows {% if %}, "
+          "{% for %} and {% set %}")),
+        ("{% endif %}",
+         ("columns.note.template:1:1: {% endif %} closes nothing; a template knows {% if %}, "
+          "{% for %} and {% set %}")),
         ("{% if mood %}\nx",
-         ("columns.note.template:2:1: Unexpected end of template. Jinja was looking for the "
-         "following tags: 'elif' or 'else' or 'endif'. The innermost block that needs to be "
-         "closed is 'if'")),
+         "columns.note.template:2:1: {% if %} is not closed: {% endif %} is missing"),
     ],
 )  # fmt: skip
 def test_what_is_refused_when_it_is_read(text: str, sentence: str) -> None:
@@ -311,9 +319,16 @@ def test_an_expression_hands_out_no_part_of_the_row() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("mood ==", "keep:1:1: unexpected 'end of template'"),
+        ("mood ==", "keep:1:8: it ends after 'mood ==', where something is missing"),
+        ("mood = 1",
+         ("keep:1:6: '=' cannot follow what stands before it; two values are compared with "
+          "==")),
+        ("mood ? 1", "keep:1:6: the character '?' is no part of an expression"),
+        ("mood == 'a", "keep:1:9: the quote ' is opened and not closed"),
+        ("(mood", "keep:1:6: it ends after '(mood', where ')' is missing"),
+        ("> 3", "keep:1:1: '>' stands where a value is expected"),
         ("{{ mood }}", "keep:1:1: an expression is written without {{ }}: a name, a comparison"),
-        ("mood angry", "keep:1:1: the expression ends before 'angry'"),
+        ("mood angry", "keep:1:6: 'angry' cannot follow what stands before it"),
         ("mood.__class__",
          ("keep:1:1: '__class__' is refused: a name that begins with an underscore reaches for "
          "Python's internals, and a template reads values only")),

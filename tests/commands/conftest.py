@@ -1,4 +1,4 @@
-"""A house on an empty database, whose model `mock` says what a test wants."""
+"""A house on an empty database of each kind, whose model `mock` says what a test wants."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +23,9 @@ def model() -> Iterator[Talking]:
 
 
 @pytest.fixture
-def house(model: Talking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def house(
+    model: Talking, either_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[House]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".git").mkdir()
     monkeypatch.setenv("WORDMILL_DEFAULT_MODEL", "mock")

@@ -194,6 +194,8 @@ def test_input_messages_are_what_was_sent(talk, model):
     assert outcome.data["sent"]["messages"] == asked["messages"]
     assert outcome.text.startswith("Sent for the last answer:\n\n```json\n{")
     assert json.loads(outcome.text.split("```")[1].removeprefix("json")) == outcome.data["sent"]
+    # "How are you?" is 12 bytes, and a message 4 tokens; the server says 7.
+    assert outcome.text.endswith("```\n\n7 tokens by an estimate (exact, says the server).")
 
 
 def test_decoding_modes(talk):

@@ -56,23 +56,28 @@ def test_there_are_enough_of_each():
     } - {"run", "use", "status", "set-gdrive-folder", "tools"}  # fmt: skip
 
 
-@pytest.mark.parametrize("sentence", MEANT, ids=lambda one: one["says"])
-def test_a_sentence_proposes_its_command(context, model, sentence):
-    model.say = scripted
-    proposal = propose(COMMANDS, context, sentence["says"])
-    assert proposal is not None
-    assert (proposal.command, dict(proposal.arguments)) == (
-        sentence["means"],
-        sentence.get("with", {}),
-    )
-    assert proposal.text.endswith("?")
-    assert f"/{sentence['means']}" in proposal.text
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A loaded machine may take its time; what impatience does is a test of its own."""
+    monkeypatch.setattr(language, "_PATIENCE", 60.0)
 
 
-@pytest.mark.parametrize("text", ORDINARY)
-def test_an_ordinary_message_stays_one(context, model, text):
+def test_every_sentence_proposes_its_command(context, model):
     model.say = scripted
-    assert propose(COMMANDS, context, text) is None
+    found = {one["says"]: propose(COMMANDS, context, one["says"]) for one in MEANT}
+    assert {says for says, proposal in found.items() if proposal is None} == set()
+    assert {
+        says: (proposal.command, dict(proposal.arguments)) for says, proposal in found.items()
+    } == {one["says"]: (one["means"], one.get("with", {})) for one in MEANT}
+    for proposal in found.values():
+        assert proposal.text.endswith("?")
+        assert f"/{proposal.command}" in proposal.text
+
+
+def test_every_ordinary_message_stays_one(context, model):
+    model.say = scripted
+    proposed = {text: propose(COMMANDS, context, text) for text in ORDINARY}
+    assert {text for text, proposal in proposed.items() if proposal is not None} == set()
 
 
 def test_most_messages_are_not_asked_about(context, model):

@@ -149,7 +149,10 @@ def test_another_variant_or_any_and_another_field(scenarios: Dataset, tmp_path: 
         ),
         ({"field": "tekst"}, "The items have no field 'tekst'; they have variant, text, "),
         ({"prompt": "scene"}, "There is no column 'scene'; there are actions, comparison, "),
-        ({"prompt": "{{ scenario"}, "the option prompt:1:1: unexpected end of template"),
+        (
+            {"prompt": "{{ scenario"},
+            "the option prompt:1:1: it ends after '{{ scenario', where '}}' is missing",
+        ),
         ({"prompt": "{{ nothing }}"}, "Nothing of 'rlhi' can be exported in this form (120 of "),
     ],
 )

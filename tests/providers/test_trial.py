@@ -202,7 +202,8 @@ def test_a_key_that_is_wanted() -> None:
     trial, url = tried(chat(Told(401, {"error": {"message": "no"}})))
     assert trial.sentence == (
         f"{url}/v1/chat/completions wants an API key (401: no), and 'mock' has none: store it "
-        "with `wordmill models key mock`, or name its variable with --key-env."
+        "with `wordmill models key mock`, or name the variable that holds it: `wordmill models add "
+        f"mock --replace --base-url {url}/v1 --model mock-1 --key-env VARIABLE`."
     )
 
 
@@ -251,6 +252,11 @@ def test_a_page_instead_of_json() -> None:
     assert trial.sentence == (
         f"{url}/v1/chat/completions answered with no JSON: 'OK'. Is this the address of the API?"
     )
+    for body, what in ((b"[]", "a list"), (b'"OK"', "a single value")):
+        trial, url = tried(lambda _, body=body: Told(200, body))
+        assert trial.sentence.startswith(
+            f"{url}/v1/chat/completions answered with JSON that is {what}, not an object: "
+        )
 
 
 def test_a_page_where_v1_is_missing() -> None:

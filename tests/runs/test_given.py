@@ -221,3 +221,22 @@ def test_the_rows_of_a_run_at_work_are_not_read(
         generate(deeds(3), rows=5, out="b", rest_of="deeds-1")
     process.kill()
     process.communicate()
+
+
+def test_a_run_goes_on_when_the_one_it_adds_to_is_gone(
+    project: Project, rehearse: Callable[..., Rehearsal]
+) -> None:
+    server = rehearse(seed=1)
+    project.model("mock", f"http://127.0.0.1:{server.port}/v1")
+    first = generate(deeds(2), rows=6, out="two", cache=False)
+    short = generate(
+        deeds(3), rest_of=first.run, out="three", cache=False, budget="6requests", concurrency=1
+    )
+    assert (short.state, short.why) == ("short", "ceiling")
+    kept = {row["row"]: row["story"] for row in first.rows()}
+    assert project.run("runs", "remove", first.run, "--yes").code == 0
+    done = project.run("resume", short.run, "--budget", "999requests", "--json")
+    assert done.code == 0, done.err
+    assert {row["row"]: row["story"] for row in open_dataset(Path("three")).table().rows()} == kept
+    # One deed more, its score, and the pairs again, in both orders: the stories were given.
+    assert json.loads(server.stats())["requests"] == 6 * (1 + 2 + 2 + 2) + 6 * (1 + 1 + 6)

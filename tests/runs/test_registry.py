@@ -141,3 +141,24 @@ def test_nobody_sees_or_touches_the_runs_of_another(registry: Registry) -> None:
             touch(run.id)
     other.move(run.id, Path("/elsewhere"))
     assert registry.get(run.id).folder == Path("/data/t")
+
+
+def test_a_long_path_of_a_recipe_is_kept_by_its_end(registry: Registry) -> None:
+    path = f"{'/a-folder' * 60}/recipe.yaml"
+    run = registry.create(
+        name="tickets", recipe=path, digest="d" * 32, folder=Path("/data/t"), rows=10,
+        write=lambda files: None,
+    )  # fmt: skip
+    assert len(run.recipe) == 200
+    assert run.recipe.startswith("...")
+    assert path.endswith(run.recipe[3:])
+
+
+def test_what_a_run_needs_is_there_before_the_run_is(registry: Registry) -> None:
+    def write(files: Path) -> None:
+        (files / "recipe.json").write_text("{}")
+        raise RunError("no room")
+
+    with pytest.raises(RunError, match="no room"):
+        registry.create(name="t", recipe="", digest="", folder=Path("/t"), rows=1, write=write)
+    assert registry.all() == []

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,25 +17,40 @@ _NEEDED = ("initdb", "pg_ctl")
 _QUICK = "-c fsync=off -c full_page_writes=off -c synchronous_commit=off"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
     """One that listens in `folder`."""
 
     folder: Path
+    template: str | None = None
 
     def new_database(self) -> str:
         """The URL of an empty database."""
+        return self._url(self._create("template1"))
+
+    def filled_database(self, fill: Callable[[str], None]) -> str:
+        """The URL of a database like the one that `fill` made of an empty one, the first time."""
+        if self.template is None:
+            name = self._create("template1")
+            fill(self._url(name))
+            self.template = name
+        return self._url(self._create(self.template))
+
+    def _create(self, template: str) -> str:
         name = f"t{uuid4().hex}"
         with psycopg.connect(host=str(self.folder), user="mill", dbname="postgres") as connection:
             connection.autocommit = True
-            connection.execute(f"CREATE DATABASE {name}".encode())
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+        return name
+
+    def _url(self, name: str) -> str:
         return f"postgresql://mill@/{name}?host={self.folder}"
 
 
 @contextmanager
 def serving() -> Iterator[Server]:
     """Make a cluster, serve it, remove it. Skips where PostgreSQL is missing; fails in CI."""
-    initdb, pg_ctl = _programs()
+    initdb, pg_ctl = programs()
     # It refuses to be root; Debian's package brings this user.
     user = "postgres" if os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory(prefix="wordmill-") as name:
@@ -60,7 +75,7 @@ def serving() -> Iterator[Server]:
             run(pg_ctl, "-D", data, "-m", "immediate", "stop")
 
 
-def _programs() -> list[str]:
+def programs() -> list[str]:
     """Where its programs are; Debian keeps them off the PATH."""
     folders = [*os.get_exec_path(), *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
     found = [shutil.which(name, path=os.pathsep.join(folders)) for name in _NEEDED]

@@ -5,7 +5,19 @@
 
 from wordmill.batches.batches import JOB, Batches
 from wordmill.batches.files import Files, Upload
+from wordmill.batches.index import Index
 from wordmill.batches.types import Batch, Counts, File, Wish
 from wordmill.batches.work import Worker
 
-__all__ = ["JOB", "Batch", "Batches", "Counts", "File", "Files", "Upload", "Wish", "Worker"]
+__all__ = [
+    "JOB",
+    "Batch",
+    "Batches",
+    "Counts",
+    "File",
+    "Files",
+    "Index",
+    "Upload",
+    "Wish",
+    "Worker",
+]

@@ -134,6 +134,16 @@ class Batches:
                             return found
         return found
 
+    def request(self, batch: Batch, block: int, line: int) -> bytes:
+        """A line of the input. line: its number, from 1."""
+        file = self.files.get(batch.owner, batch.file)
+        here = and_(block_table.c.batch == batch.id, block_table.c.number == block)
+        with self._database.read() as connection:
+            row = connection.execute(select(block_table).where(here)).mappings().one()
+        found = block_of(row)
+        data = self.files.storage.whole(file.place, found.offset, found.size)
+        return data.split(b"\n")[line - 1 - found.first]
+
     def failed_requests(self, owner: str, batch: str) -> Iterator[bytes]:
         """The lines of the input that were sent and have no answer. Raises NotFound."""
         found = self.get(owner, batch)
@@ -218,6 +228,13 @@ class Batches:
         with self._database.begin() as connection:
             connection.execute(update(table).where(table.c.id == batch).values(values))
 
+    def find(self, batch: str) -> Batch | None:
+        """A batch, whosever it is; None where it is no more."""
+        with self._database.read() as connection:
+            query = select(table).where(table.c.id == batch)
+            row = connection.execute(query).mappings().one_or_none()
+        return None if row is None else batch_of(row)
+
     def state(self, batch: str) -> State | None:
         """Its state; None where it is no more."""
         with self._database.read() as connection:
@@ -234,6 +251,7 @@ class Batches:
                 "batch": batch, "number": number + n, "offset": offset, "size": size,
                 "first": first, "lines": lines, "models": dict(orjson.loads(models)),
                 "bad": orjson.loads(bad), "done": False, "counts": {},
+                "ended": None,
             }
             for n, (offset, size, first, lines, models, bad) in enumerate(cut)
         ]  # fmt: skip
@@ -288,7 +306,7 @@ class Batches:
         with self._database.begin() as connection:
             for number, counts in ended:
                 here = and_(block_table.c.batch == batch, block_table.c.number == number)
-                values = {"done": True, "counts": asdict(counts)}
+                values = {"done": True, "counts": asdict(counts), "ended": now()}
                 connection.execute(update(block_table).where(here).values(values))
 
     def publish(self, batch: Batch, counts: Counts) -> tuple[str | None, str | None]:

@@ -176,6 +176,8 @@ class Block:
     bad: tuple[Json, ...]
     done: bool
     counts: Counts
+    ended: float
+    """When its segment was kept, in Unix seconds; 0.0 before."""
 
 
 def batch_of(row: RowMapping | Json) -> Batch:
@@ -195,4 +197,5 @@ def block_of(row: RowMapping | Json) -> Block:
         number=row["number"], offset=row["offset"], size=row["size"], first=row["first"],
         lines=row["lines"], models=row["models"], bad=tuple(row["bad"]), done=row["done"],
         counts=Counts(**row["counts"]),
+        ended=0.0 if row["ended"] is None else row["ended"].timestamp(),
     )  # fmt: skip

@@ -7,7 +7,7 @@ block counts as done when its segment is in the storage.
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -37,8 +37,15 @@ class Worker:
     """Handles the jobs of batches."""
 
     def __init__(
-        self, database: Database, settings: Settings, accounts: Accounts, batches: Batches
+        self,
+        database: Database,
+        settings: Settings,
+        accounts: Accounts,
+        batches: Batches,
+        kept: Callable[[str], None] = lambda batch: None,
     ) -> None:
+        """kept: told when there are new results of a batch."""
+        self.kept = kept
         self._database, self._settings = database, settings
         self._accounts, self._batches = accounts, batches
 
@@ -244,6 +251,7 @@ class Sitting:
             done.append((one.number, own))
             counts = counts.plus(own)
         self._batches.end_blocks(self._batch.id, done)
+        self._worker.kept(self._batch.id)
         if self._work.job.attempts > 1 and not self._advanced:
             self._work.lease.advanced()
             self._advanced = True

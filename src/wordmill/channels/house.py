@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Final
 
 from sqlalchemy import delete, insert
 
 from wordmill.accounts import Accounts, Person, catalog_of, need_admin
 from wordmill.batches import JOB as BATCH
-from wordmill.batches import Batch, Batches, Files, Worker
+from wordmill.batches import Batch, Batches, Files, Index, Worker
 from wordmill.batches import Wish as BatchWish
 from wordmill.chat.conversations import Conversations
 from wordmill.chat.turns import Chat
@@ -24,15 +25,17 @@ from wordmill.completions import Completions
 from wordmill.database import LOCAL, Database, now, open_database
 from wordmill.database import settings as stored_settings
 from wordmill.errors import Conflict, Forbidden, KeyMissing, UnknownName, WordmillError
-from wordmill.jobs import Jobs
-from wordmill.models import Catalog
+from wordmill.jobs import Job, Jobs
+from wordmill.models import Catalog, checked
 from wordmill.providers.base import Model, Trial
 from wordmill.queues.base import Work
 from wordmill.queues.embedded import Embedded
 from wordmill.runs.desk import Desk, Wish
+from wordmill.runs.preview import Preview
 from wordmill.runs.registry import Run
 from wordmill.settings import Settings, table
 from wordmill.storage import Folder
+from wordmill.stores.sqlite import Sqlite
 
 RUN: Final = "run"
 RUNS: Final = 2
@@ -60,9 +63,11 @@ class House:
         self.channels: dict[str, Callable[[], str | None]] = {}
         """What each door says of itself: a sentence when something is wrong with it."""
         self._runs = Embedded(self.jobs, {RUN: self._work_on_run}, RUNS)
-        self.files = Files(database, Folder(settings.home), settings.batch_file_bytes)
+        folder = Folder(settings.home)
+        self.files = Files(database, folder, settings.batch_file_bytes)
         self.batches = Batches(database, self.files)
-        worker = Worker(database, settings, self.accounts, self.batches)
+        self.results = Index(self.batches, Sqlite(folder))
+        worker = Worker(database, settings, self.accounts, self.batches, self.results.want)
         self._batches = Embedded(self.jobs, {BATCH: worker}, settings.batches_at_once)
         self._closed = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, name="wordmill-sweep", daemon=True)
@@ -71,6 +76,7 @@ class House:
         """Begin to work on jobs."""
         self.chat.open()
         self._runs.start()
+        self.results.start()
         self._batches.start()
         self._sweeper.start()
 
@@ -91,6 +97,7 @@ class House:
         self.chat.close(grace)
         for thread in (*ending, self._sweeper):
             thread.join(max(0.1, until - time.monotonic()))
+        self.results.close()
         self.completions.close()
         self.conversations.close()
 
@@ -150,6 +157,17 @@ class House:
         self.accounts.audit.note(person.id, "model added", model.name)
         return added
 
+    def change_model(self, person: Person, model: str, **fields: object) -> Model:
+        """Change fields of a model of the catalog, as its prices, for everybody.
+
+        Raises Forbidden, UnknownName, ConfigError for one that is described outside.
+        """
+        need_admin(person, "change models")
+        new = checked({**asdict(self.catalog.get(model)), **fields})
+        changed = self.catalog.add(new, replacing=True)
+        self.accounts.audit.note(person.id, "model changed", model)
+        return changed
+
     def remove_model(self, person: Person, model: str) -> None:
         """Remove a model for everybody. Raises Forbidden, UnknownName, ConfigError."""
         need_admin(person, "remove models")
@@ -163,6 +181,21 @@ class House:
         return Desk(
             self.database, self.settings, self._catalog(person), person.id, trusted=person.admin
         )
+
+    def preview(self, person: Person, wish: Wish, rows: int) -> Preview:
+        """The first rows of a run in full, at the person's expense; nothing is kept.
+
+        Raises as `Desk.preview`, QuotaReached.
+        """
+        self.accounts.ledger.check(person.id)
+        seen = self.desk(person).preview(wish, rows, self._closed.is_set)
+        used = seen.reading
+        if used.requests:
+            self.accounts.ledger.charge(
+                person.id, "preview", "", requests=used.requests, input_tokens=used.tokens_in,
+                output_tokens=used.tokens_out, money=used.money,
+            )  # fmt: skip
+        return seen
 
     def start_run(self, person: Person, wish: Wish) -> Run:
         """Begin a run; a worker takes it. Raises as `Desk.begin`, QuotaReached."""
@@ -188,6 +221,12 @@ class House:
             self._runs.ask(job.id)
         if found.state == "running":
             self.desk(person).registry.cancel(run)
+
+    def open_run(self, person: Person, run: str) -> tuple[Run, Job | None]:
+        """A run, and the job that works on it or did so last."""
+        found = self.desk(person).registry.get(run)
+        jobs = self.jobs.all(person.id, kind=RUN, subject=run, limit=1)
+        return found, jobs[0] if jobs else None
 
     def _put(self, person: Person, run: Run) -> None:
         self.jobs.put(person.id, RUN, {"run": run.id}, subject=run.id)

@@ -39,6 +39,7 @@ from wordmill.completions import Answer, Completions
 from wordmill.database import Database, jobs, messages, now
 from wordmill.errors import Conflict, NotFound, WordmillError
 from wordmill.jobs import ENDED as ENDED_JOBS
+from wordmill.providers.base import Model
 from wordmill.queues.base import Work
 from wordmill.settings import Settings
 
@@ -82,7 +83,7 @@ class Answering:
 
     def work(self, work: Work) -> None:
         """Make the answers of a job: the handler of the kind `turn`."""
-        person = self._person(work.job.owner)
+        person = self.person(work.job.owner)
         answers = work.job.payload["answers"]
         threads = [
             threading.Thread(target=self._answer, args=(work, person, name), daemon=True)
@@ -96,7 +97,7 @@ class Answering:
 
     def title(self, work: Work) -> None:
         """Let the model name a conversation that has no name yet: the handler of `title`."""
-        person, payload = self._person(work.job.owner), work.job.payload
+        person, payload = self.person(work.job.owner), work.job.payload
         conversation = self._conversations.get(person, payload["conversation"])
         answer = self._conversations.message(person, payload["answer"])
         if conversation.titled_by or answer.parent is None:
@@ -154,7 +155,8 @@ class Answering:
 
     # One answer.
 
-    def _person(self, owner: str) -> Person:
+    def person(self, owner: str) -> Person:
+        """Whose job it is."""
         people = self._accounts.people
         return people.local() if owner == people.local().id else people.get(owner)
 
@@ -280,7 +282,7 @@ class Answering:
             requests.turns(branch, self._reader(person), sees),
             sum(map(requests.says, branch)),
             conversation.system,
-            count=lambda wires: self._tokens.count(name, wires),
+            count=lambda wires: self._tokens.count(model, wires),
             window=self._limits.window(key, model.context),
             answer=bound if isinstance(bound, int) else None,
             buffer=buffer if isinstance(buffer, int) else None,
@@ -296,11 +298,12 @@ class Answering:
             "messages": list(fitted.ids),
             "dropped": fitted.dropped,
             "tokens": fitted.tokens,
+            "counted": "tokenizer" if self._tokens.exact(model) else "estimate",
             "sees": sees,
         }
         record |= {"schema": schema} if schema is not None else {}
         record |= {"goes_on": goes_on} if goes_on else {}
-        return _Asking(key, answer, fitted, made, record, begun, list(offer.notes), offer.owners)
+        return _Asking(model, answer, fitted, made, record, begun, list(offer.notes), offer.owners)
 
     def _begin(self, work: Work, message: Message, asking: "_Asking", writing: "_Writing") -> None:
         def stop() -> None:
@@ -358,7 +361,7 @@ class Answering:
             }
             finish = reply.finish
             if state == "done" and not reply.usage.estimated:
-                off = self._tokens.learn(asking.key[0], asking.made, reply.usage.input)
+                off = self._tokens.learn(asking.model, asking.made, reply.usage.input)
                 record["estimate_error"] = round(off, 3)
         if state == "failed":
             kind, detail = (reply.error, reply.detail) if reply else ("dropped", "no record came")
@@ -410,11 +413,11 @@ class Answering:
 class _Asking:
     """A request on its way.
 
-    key: the model's name and address.  made: its messages as they follow from the branch.
+    made: its messages as they follow from the branch.
     record: what is kept of it beside them.  begun: what the answer begins with already.
     """
 
-    key: tuple[str, str]
+    model: Model
     answer: Answer
     fitted: Fitted
     made: Sequence[Wire]
@@ -422,6 +425,11 @@ class _Asking:
     begun: str
     notes: list[str]
     owners: Mapping[str, tuple[str, str]]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The model's name and address."""
+        return (self.model.name, self.model.base_url)
 
     def sent(self) -> dict[str, Any]:
         """What is kept of it, as it stands now: a refusal may have made it another one."""

@@ -18,6 +18,7 @@ from wordmill.accounts import Accounts, Person, catalog_of
 from wordmill.chat import requests, tool_calls
 from wordmill.chat.answering import TITLE, TOOLS, TURN, Answering
 from wordmill.chat.conversations import Conversations
+from wordmill.chat.imports import IMPORT, Imports
 from wordmill.chat.inputs import checked_json
 from wordmill.chat.parameters import Parameters, named
 from wordmill.chat.tools import Tools
@@ -28,7 +29,7 @@ from wordmill.database import Database
 from wordmill.errors import Conflict, InvalidInput, NotFound, WordmillError
 from wordmill.jobs import Jobs
 from wordmill.models import REHEARSAL
-from wordmill.queues.base import Queue
+from wordmill.queues.base import Queue, Work
 from wordmill.queues.embedded import Embedded
 from wordmill.settings import Settings
 
@@ -89,6 +90,7 @@ class Chat:
         self._private: Jobs | None = None
         self.parameters = Parameters(database, settings)
         self.tools = Tools(database, settings, accounts)
+        self.imports = Imports(settings, conversations, jobs, self._wake)
         self._answering = Answering(
             database, settings, accounts, conversations, completions, self.parameters, self.tools,
             self._watching,
@@ -99,7 +101,11 @@ class Chat:
     def open(self) -> None:
         """Begin to make answers; what an earlier process left is seen to."""
         with self._lock:
-            handlers = {TURN: self._answering.work, TITLE: self._answering.title}
+            handlers = {
+                TURN: self._answering.work,
+                TITLE: self._answering.title,
+                IMPORT: self._import,
+            }
             self._queue = Embedded(self._jobs, handlers, self._settings.answers_at_once)
             if self._private is not None:
                 self._queue.serve(self._private)
@@ -387,9 +393,15 @@ class Chat:
         job = jobs.put(person.id, TURN, payload, subject=conversation, once=once)
         if once is not None:
             payload = jobs.get(person.id, job).payload
+        self._wake()
+        return _turn(job, payload)
+
+    def _wake(self) -> None:
         if (queue := self._queue) is not None:
             queue.wake()
-        return _turn(job, payload)
+
+    def _import(self, work: Work) -> None:
+        self.imports.work(work, self._answering.person(work.job.owner))
 
     def _jobs_of(self, conversation: str) -> Jobs:
         """Where the jobs of a conversation are put: of a temporary one, nothing is kept on disk."""
@@ -440,7 +452,8 @@ class Chat:
         try:
             if left := self._answering.recover():
                 log.warning("%d messages were left open by an earlier process", left)
-        except WordmillError as error:
+            self.imports.sweep()
+        except (WordmillError, OSError) as error:
             log.error("what an earlier process left could not be seen to: %s", error)
 
 

@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "check": "wordmill.cli.recipes:check",
     "export": "wordmill.cli.runs:export",
     "generate": "wordmill.cli.generate:generate",
+    "import": "wordmill.cli.imports:import_",
     "keys": "wordmill.cli.keys:keys",
     "models": "wordmill.cli.models:models",
     "new": "wordmill.cli.recipes:new",

@@ -19,7 +19,7 @@ import click
 from wordmill.errors import WordmillError, nearest
 from wordmill.recipes import Recipe
 from wordmill.runs.launch import with_default_model
-from wordmill.runs.plan import MAX_ROWS
+from wordmill.runs.plan import MAX_ROWS, SEVERAL
 from wordmill.settings import Settings
 
 TYPED = "wordmill.words"
@@ -197,10 +197,13 @@ class Rows(click.ParamType[int]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
-        """From 1 on."""
+        """From 1 to the most that a run can have."""
         text = str(value)
-        if not (text.isascii() and text.isdecimal()) or not 0 < int(text) < MAX_ROWS:
+        if not (text.isascii() and text.isdecimal()) or len(text) > 20 or not int(text):
             self.fail(f"{text!r} is no number of rows: a whole one, from 1 on.", param, ctx)
+        if int(text) > MAX_ROWS:
+            self.fail(f"A run has at most {MAX_ROWS:,} rows, not {int(text):,}. {SEVERAL}", param,
+                      ctx)  # fmt: skip
         return int(text)
 
 

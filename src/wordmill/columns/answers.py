@@ -167,7 +167,7 @@ class BySchema(AnswerForm):
             first = first or self._complaint(value)
         if first is not None:
             return first
-        fault = fault or "the answer holds no JSON"
+        fault = fault or _of_the_other_kind(text, self._brackets) or "the answer holds no JSON"
         return Complaint(
             CellError("schema", fault),
             f"That cannot be read as JSON: {fault}. Answer again with the whole JSON, corrected, "
@@ -203,6 +203,19 @@ def _brackets(schema: Schema) -> str:
     kinds = schema.get("type", ("object", "array"))
     kinds = [kinds] if isinstance(kinds, str) else kinds
     return "".join(sign for kind, sign in (("object", "{"), ("array", "[")) if kind in kinds)
+
+
+def _of_the_other_kind(text: str, brackets: str) -> str:
+    """That a text holds a list where an object is wanted, or the other way round; else ""."""
+    kinds = {"{": _ARTICLES["object"], "[": _ARTICLES["array"]}
+    if len(brackets) != 1:
+        return ""
+    wanted = kinds.pop(brackets)
+    ((sign, other),) = kinds.items()
+    at = text.find(sign)
+    if at < 0 or isinstance(_decoded(text, at), str):
+        return ""
+    return f"the answer is {other}, not {wanted}"
 
 
 def _values(text: str, brackets: str) -> Iterator[tuple[Value] | str]:
@@ -318,6 +331,10 @@ def sentences(error: jsonschema_rs.ValidationError) -> list[str]:
                 f"{pointer([*error.instance_path, name])} is not allowed"
                 for name in facts["unexpected"]
             ]
+        case "type" if not error.instance_path and isinstance(error.instance, list | dict):
+            found = _ARTICLES["array" if isinstance(error.instance, list) else "object"]
+            kinds = " or ".join(_ARTICLES.get(name, name) for name in facts["types"])
+            return [f"{where} is {found}, not {kinds}"]
     return [f"{where} {_predicate(kind, facts)}"]
 
 

@@ -177,6 +177,13 @@ class Column(Config, ABC):
         option = f"{where}.file"
         return {path: fingerprint(resolve(folder, path, option), option) for path in self.reads()}
 
+    def moved(self, folder: Path, to: Path) -> Mapping[str, Value]:
+        """Options that change when the recipe's text is moved, besides the paths of `reads`.
+
+        folder: of the recipe.  to: where its text will lie.
+        """
+        return {}
+
     @abstractmethod
     def needs(self) -> frozenset[str]:
         """Root names that the column's templates and options read (not those of `when`)."""

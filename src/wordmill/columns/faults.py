@@ -49,7 +49,7 @@ class Fault:
 
     path: where.  message: a sentence without the place.  key: the last key of `path` itself is
     wrong, not its value.  word: a word within the value that the sentence is about, or "".
-    line: of the value's own text, from 1; 0 where that is not known.
+    line, at: of the value's own text, from 1, and the letter in it, from 1; 0 where not known.
     """
 
     path: Path
@@ -57,6 +57,7 @@ class Fault:
     key: bool = False
     word: str = ""
     line: int = 0
+    at: int = 0
 
     def within(self, *path: str | int) -> "Fault":
         """The same fault, seen from further up."""

@@ -53,6 +53,11 @@ def source_of(path: str, folder: Path) -> str:
     return fingerprint(origin) if origin and origin.is_file() else ""
 
 
+def is_local(path: str, folder: Path) -> bool:
+    """Whether a function's module lies in a folder."""
+    return bool(_local_modules(split(path)[0], folder.absolute()))
+
+
 def load(path: str, folder: Path, where: str) -> Function:
     """Import a function; anew, where its text has changed since this process did so.
 

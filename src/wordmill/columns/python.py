@@ -2,16 +2,17 @@
 
     total: {type: python, function: "shop:total", needs: [price, count]}
 
-The function's module is looked for in the recipe's folder first, and its text is part of the
-recipe's digest (see `modules`). It gets a dict with the values that `needs` names and the row's
-number under `row`, and returns a JSON value; what it raises becomes the cell's error. With
-`batch: true` it gets a list of such dicts and returns a list.
+The function's module is looked for in the recipe's folder first, or in the one that `folder`
+names, and its text is part of the recipe's digest (see `modules`). It gets a dict with the values
+that `needs` names and the row's number under `row`, and returns a JSON value; what it raises
+becomes the cell's error. With `batch: true` it gets a list of such dicts and returns a list.
 
 This is code that runs with your rights. Generate from a stranger's recipe only after reading it.
 """
 
 import copy
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ class Python(Column):
 
     function: `package.module:name`.  needs: the columns it reads.
     batch: it takes a list of dicts and returns a list of as many values.
+    folder: where its module is looked for first, from the recipe's folder.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -36,6 +38,7 @@ class Python(Column):
     function: str = Field(kw_only=False)
     needs_: tuple[str, ...] = Field(default=(), alias="needs")
     batch: bool = False
+    folder: str = ""
 
     @field_validator("function")
     @classmethod
@@ -49,11 +52,26 @@ class Python(Column):
 
     def contents(self, folder: Path, where: str) -> Mapping[str, str]:
         """The text of the function's module, so that a changed function is another recipe."""
-        return {self.function: modules.source_of(self.function, folder)}
+        return {self.function: modules.source_of(self.function, self._place(folder))}
+
+    def identity(self) -> Value:
+        """Without the place of the module: its text is what counts."""
+        return {name: value for name, value in self.written().items() if name != "folder"}
+
+    def moved(self, folder: Path, to: Path) -> Mapping[str, Value]:
+        """The way back to the module, where it is not installed."""
+        place = self._place(folder)
+        if not modules.is_local(self.function, place) or Path(self.folder).is_absolute():
+            return {}
+        return {"folder": Path(os.path.relpath(place.resolve(), to.resolve())).as_posix()}
+
+    def _place(self, folder: Path) -> Path:
+        return folder / Path(self.folder).expanduser()
 
     def prepare(self, context: Context) -> Filler:
         """The maker. Imports the function's module."""
-        function = modules.load(self.function, context.folder, f"columns.{context.name}.function")
+        place = self._place(context.folder)
+        function = modules.load(self.function, place, f"columns.{context.name}.function")
         return _Called(function, ("row", *self.needs_), self.batch)
 
     def value_schema(self) -> Mapping[str, Any]:

@@ -8,7 +8,6 @@ which names a text needs; which names exist is the recipe's business.
 No I/O.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +21,7 @@ from jinja2.exceptions import TemplateAssertionError
 from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
 
+from wordmill.columns.jinja_words import in_our_words
 from wordmill.columns.sandbox import (
     CHECKED,
     CONCATENATED,
@@ -29,11 +29,10 @@ from wordmill.columns.sandbox import (
     SCALARS,
     STEPPED,
     RowContext,
-    bare,
     json_text,
     sandbox,
 )
-from wordmill.errors import RecipeError, nearest
+from wordmill.errors import RecipeError
 from wordmill.types import CellError, Row, Value
 
 AMBIENT = frozenset({"parameters", "row", "item", "variant"})
@@ -153,7 +152,7 @@ def _parsed_expression(text: str) -> nodes.Template:
     expression = parser.parse_expression()
     if not parser.stream.eos:
         raise TemplateSyntaxError(
-            f"the expression ends before {str(parser.stream.current)!r}",
+            f"the expression ends before '{parser.stream.current}'",
             parser.stream.current.lineno,
         )
     expression.set_environment(sandbox())
@@ -187,26 +186,16 @@ def _code(text: str, where: str, expression: bool) -> _Code:
         )
         _count_work(tree)
         jinja = JinjaTemplate.from_code(sandbox(), sandbox().compile(tree, where, where), {}, None)
-    except TemplateSyntaxError as error:
-        raise RecipeError(_sentence(error), where, error.lineno or 1, 1) from error
     except TemplateError as error:
-        raise RecipeError(_sentence(error), where, 1, 1) from error
+        said = in_our_words(error, text, expression=expression)
+        line = error.lineno if isinstance(error, TemplateSyntaxError) else 1
+        raise RecipeError(said.sentence, where, line or 1, max(0, said.at) + 1) from error
     except _COMPILE_ERRORS as error:
         raise RecipeError(
             f"the template is nested too deep or holds a number too large ({error})", where, 1, 1
         ) from error
     constant = "".join(part.data for part in fixed) if plain else None
     return _Code(jinja, names, parameters, text.count("\n") + 1, constant)
-
-
-def _sentence(error: TemplateError) -> str:
-    message = (error.message or str(error)).rstrip(".")
-    unknown = re.match(r"No (filter|test) named '(.*)'$", message)
-    if unknown:
-        kind, name = unknown.groups()
-        known = bare().filters if kind == "filter" else bare().tests
-        return f"there is no {kind} {name!r}{nearest(name, known)}"
-    return message
 
 
 # What others use ------------------------------------------------------------------------------

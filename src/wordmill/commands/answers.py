@@ -4,8 +4,8 @@ Settings belong to the person and the model together. What they may be is `chat.
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Annotated
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from wordmill.chat.answering import TOOLS
@@ -156,7 +156,22 @@ def input_messages(context: Context) -> Outcome:
         raise Conflict("Nothing has been sent to a model here yet.")
     sent = context.house.chat.sent(context.person, last.id)
     text = json.dumps(sent, ensure_ascii=False, indent=2)
-    return Outcome(f"Sent for the last answer:\n\n{block(text, 'json')}", {"sent": sent})
+    counted = _counted(last.sent or {})
+    return Outcome(f"Sent for the last answer:\n\n{block(text, 'json')}{counted}", {"sent": sent})
+
+
+def _counted(record: Mapping[str, Any]) -> str:
+    """How many tokens that was, by whose count, and how far off it was; what did not fit."""
+    if "tokens" not in record:
+        return ""
+    by = "the model's tokenizer" if record.get("counted") == "tokenizer" else "an estimate"
+    words = f"\n\n{record['tokens']:,} tokens by {by}"
+    if (error := record.get("estimate_error")) is not None:
+        off = f"{abs(error):.0%} {'too many' if error > 0 else 'too few'}" if error else "exact"
+        words += f" ({off}, says the server)"
+    if dropped := record.get("dropped"):
+        words += f"; {dropped:,} earlier messages were not sent"
+    return f"{words}."
 
 
 @GROUP.command("Show the decoding mode.", permission="read", spoken=("decoding", "mode", "modus"))

@@ -492,4 +492,5 @@ blocks = Table(
     Column("bad", JSON, nullable=False),
     Column("done", Boolean, nullable=False),
     Column("counts", JSON, nullable=False),
+    Column("ended", Instant),
 )

@@ -6,6 +6,7 @@ asked, not guessed.
 """
 
 import json
+import shlex
 from collections.abc import Collection
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -199,6 +200,9 @@ def _success(server: _Server, url: str, answer: Response) -> Trial:
         if better := _better(server):
             return Trial(False, better)
         what = "a web page" if _is_page(answer) else "no JSON"
+        if document is not None:
+            found = "a list" if isinstance(document, list) else "a single value"
+            what = f"JSON that is {found}, not an object"
         return Trial(
             False,
             f"{url} answered with {what}: {_shortened(server.clean(answer.text))!r}. "
@@ -231,11 +235,13 @@ def _refused(server: _Server, url: str, answer: Response) -> str:
     words = _error_words(server, answer)
     if answer.status == 402:
         return f"{url} wants to be paid first (402{words})."
-    name, credential = server.provider.model.name, server.provider.credential()
+    model, credential = server.provider.model, server.provider.credential()
     if credential is None:
+        again = shlex.join(["--base-url", model.base_url, "--model", model.model])
         return (
-            f"{url} wants an API key ({answer.status}{words}), and {name!r} has none: store it "
-            f"with `wordmill models key {name}`, or name its variable with --key-env."
+            f"{url} wants an API key ({answer.status}{words}), and {model.name!r} has none: store "
+            f"it with `wordmill models key {model.name}`, or name the variable that holds it: "
+            f"`wordmill models add {model.name} --replace {again} --key-env VARIABLE`."
         )
     if answer.status == 403:
         return f"{url} does not allow this to {credential.origin} (403{words})."

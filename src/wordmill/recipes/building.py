@@ -245,7 +245,7 @@ def of_text(error: RecipeError, above: Path) -> Fault:
     option = path_of(error.source)
     if option[: len(above)] == above:
         option = option[len(above) :]
-    return Fault((*above, *option), error.message, line=error.line)
+    return Fault((*above, *option), error.message, line=error.line, at=error.column)
 
 
 def _unknown_columns(needs: frozenset[str], known: set[str], path: Path) -> list[Fault]:

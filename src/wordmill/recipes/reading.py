@@ -72,12 +72,13 @@ class Document:
         self.text, self.source, self.root = text, source, root
 
     def place(
-        self, path: Path, key: bool = False, word: str = "", line: int = 0
+        self, path: Path, key: bool = False, word: str = "", line: int = 0, at: int = 0
     ) -> tuple[int, int]:
         """Line and column of the value at a path, or of the nearest thing above it.
 
         key: of the path's last key instead.  word: of its first use within the value, inside
-        template braces if it is used there.  line: of that line of the value's own text, from 1.
+        template braces if it is used there.  line, at: of that line of the value's own text and
+        that letter of it, from 1, where the text stands as it is.
         """
         node, where = self.root, (self.root.line, self.root.column)
         for depth, part in enumerate(path):
@@ -94,6 +95,10 @@ class Document:
             return self._word(node, word) or where
         if line and self.text.startswith("|", node.start):
             return node.line + line, 1
+        if at > 1 and line <= 1 and isinstance(node.value, str):
+            inside = self.text.find(node.value, node.start, node.end)
+            if inside >= 0 and "\n" not in node.value:
+                return node.line, node.column + inside - node.start + at - 1
         return where
 
     def _word(self, node: Node, word: str) -> tuple[int, int] | None:

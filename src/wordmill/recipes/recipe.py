@@ -7,6 +7,7 @@ rows. What was read from a file keeps its places, so that every fault names a li
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -227,6 +228,10 @@ class Recipe:
         makers: dict[str, Filler | Asker] = {}
         errors: list[RecipeError] = []
         contexts = {name: self.context(name) for name in self.order}
+        if fault := self._nameless():
+            errors.append(self.error(fault))
+            # With any model they are looked at for what else is wrong.
+            contexts = {name: replace(one, model=self.name) for name, one in contexts.items()}
         for name, context in contexts.items():
             try:
                 makers[name] = self.columns[name].prepare(context)
@@ -235,6 +240,23 @@ class Recipe:
         if errors:
             raise RecipeErrors(sorted(errors, key=lambda error: (error.line, error.column)))
         return makers
+
+    def _nameless(self) -> Fault | None:
+        """The fault that several columns ask a model and none is named; one says it itself."""
+        if self.model is not None:
+            return None
+        names = [
+            name
+            for name, column in self.columns.items()
+            if column.asks_model and not column.models()
+        ]
+        if len(names) < 2:
+            return None
+        return Fault(
+            ("columns", names[0]),
+            f"it and {', '.join(names[1:])} ask a model, and neither they nor the recipe name one. "
+            "Write `model: NAME`, or run with --model NAME (`wordmill models list`).",
+        )
 
     def error(self, fault: Fault) -> RecipeError:
         """A fault of this recipe as an error that names its file, line and column."""
@@ -263,7 +285,10 @@ class Recipe:
         if beside is not None:
             for name, column in self.columns.items():
                 moved = {path: _moved(path, self.folder, beside) for path in column.reads()}
-                written["columns"][name] = _replaced(written["columns"][name], moved)
+                written["columns"][name] = {
+                    **_replaced(written["columns"][name], moved),
+                    **column.moved(self.folder, beside),
+                }
         return write(written)
 
     @cached_property
@@ -379,10 +404,11 @@ def find(what: str | Path) -> tuple[Path, str]:
     if path.exists() and not path.is_dir():
         return path, text
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        here = [] if not path.parent.is_dir() else [each.name for each in path.parent.iterdir()]
+        here = _recipes_in(path.parent) if path.parent.is_dir() else []
         kind = f"there is no {FILE} in this folder." if path.is_dir() else "there is no such file"
         raise RecipeError(
-            kind if path.is_dir() else f"{kind}{nearest(path.name, here[:1000])}", text
+            kind if path.is_dir() else f"{kind}{nearest(path.name, [one.name for one in here])}",
+            text,
         )
     built_in = BUILT_IN / text / FILE
     if text.isidentifier() and built_in.is_file():
@@ -415,8 +441,13 @@ def _moved(path: str, folder: Path, to: Path) -> str:
 
 
 def _recipes_in(folder: Path) -> list[Path]:
-    """YAML files of a folder; at most a thousand."""
-    found = (each for pattern in ("*.yaml", "*.yml") for each in folder.glob(pattern))
+    """YAML files of a folder, but for hidden ones; at most a thousand."""
+    found = (
+        each
+        for pattern in ("*.yaml", "*.yml")
+        for each in folder.glob(pattern)
+        if not each.name.startswith(".")
+    )
     return list(islice(found, 1000))
 
 
@@ -464,5 +495,5 @@ def _error(
             return RecipeError(str(fault), source)
     if document is None:
         return RecipeError(str(fault))
-    line, column = document.place(fault.path, fault.key, fault.word, fault.line)
+    line, column = document.place(fault.path, fault.key, fault.word, fault.line, fault.at)
     return RecipeError(str(fault), document.source, line, column)

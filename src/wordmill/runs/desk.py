@@ -34,10 +34,10 @@ from wordmill.runs.launch import (
     with_default_model,
 )
 from wordmill.runs.places import clear, holds
-from wordmill.runs.plan import MAX_ROWS
+from wordmill.runs.plan import MAX_ROWS, SEVERAL
 from wordmill.runs.preview import Preview, preview
 from wordmill.runs.progress import Silent
-from wordmill.runs.records import Page, page
+from wordmill.runs.records import Page, following, page
 from wordmill.runs.registry import Registry, Run
 from wordmill.runs.result import Result
 from wordmill.settings import Settings
@@ -138,6 +138,8 @@ class Desk:
         )
         folder = self._settings.home.absolute() / "datasets" / run.id
         self.registry.move(run.id, folder)
+        if job.rest_of is not None:
+            RunFiles(run.id, self.registry.files(run.id)).take_rows(job.rest_of)
         return self.registry.get(run.id)
 
     def work(self, run: str, wanted: Callable[[], bool]) -> Result:
@@ -154,6 +156,12 @@ class Desk:
         found = self._idle(run)
         with reading(RunFiles(found.id, self.registry.files(found.id))) as engine:
             return page(engine, number, size, row=row, failed=failed)
+
+    def rows_after(self, run: str, after: int, size: int, *, failed: bool = False) -> Page:
+        """The rows after one of that number (-1 for the first), with their provenance."""
+        found = self._idle(run)
+        with reading(RunFiles(found.id, self.registry.files(found.id))) as engine:
+            return following(engine, after, size, failed=failed)
 
     def dataset(self, run: str) -> Dataset:
         """The dataset that a run has made. Raises StorageError where there is none yet."""
@@ -188,9 +196,9 @@ class Desk:
         return self._settings.home.absolute() / "datasets"
 
     def _rows(self, wish: Wish) -> int:
-        if wish.rows is not None and not 0 < wish.rows < MAX_ROWS:
+        if wish.rows is not None and not 0 < wish.rows <= MAX_ROWS:
             raise InvalidInput(
-                f"A run has at least 1 row and fewer than {MAX_ROWS:,}, not {wish.rows:,}.", "rows"
+                f"A run has 1 to {MAX_ROWS:,} rows, not {wish.rows:,}. {SEVERAL}", "rows"
             )
         if wish.rows is None and wish.rest_of:
             return self.registry.get(wish.rest_of).rows

@@ -3,14 +3,16 @@
 recipe.json     the recipe's text and what the command line added: enough to go on
 refusals.json   fields that servers refused, so that the next sitting begins without them
 records.db      the engine's: replies, finished rows
+given/          rows of the run that this one adds to, as they were when it began (`--from`)
 """
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,6 +24,8 @@ from wordmill.runs.budget import Budget
 from wordmill.runs.meter import NO_LANE
 from wordmill.storage import said, write_whole
 from wordmill.types import Message, RequestShape
+
+_BLOCK: Final = 1024
 
 Concurrency = int | Literal["auto"] | None
 
@@ -75,6 +79,37 @@ class RunFiles:
         """The engine's SQLite file."""
         return self.folder / "records.db"
 
+    @property
+    def given(self) -> "RunFiles":
+        """The copy of the rows that an earlier run gave; see `take_rows`."""
+        return RunFiles(self.run, self.folder / "given")
+
+    def take_rows(self, earlier: "RunFiles") -> None:
+        """Copy the rows of an earlier run, so that the run needs it no more; once.
+
+        Raises StorageError when they cannot be read or written.
+        """
+        if self.given.folder.exists():
+            return
+        part = RunFiles(self.run, self.folder / "given.part")
+        with said(part.folder):
+            shutil.rmtree(part.folder, ignore_errors=True)
+            part.folder.mkdir(mode=0o700, parents=True)
+        with reading(earlier) as source, _opened(part) as copy:
+            numbers = source.row_numbers()
+            for first in range(0, len(numbers), _BLOCK):
+                block = numbers[first : first + _BLOCK]
+                found = source.rows(block[0], block[-1] + 1)
+                try:
+                    copy.keep_rows([number for number, _ in found], [text for _, text in found])
+                    copy.sync_rows()
+                except EngineFault as fault:
+                    raise StorageError(
+                        f"The rows of the run {earlier.run} cannot be copied: {fault}"
+                    ) from fault
+        with said(part.folder):
+            part.folder.rename(self.given.folder)
+
     def save(self, saved: Saved) -> None:
         """Write `recipe.json`. Raises StorageError."""
         write_whole(self.folder / "recipe.json", saved.model_dump_json(indent=2))
@@ -125,6 +160,13 @@ def reading(files: RunFiles) -> Iterator[Engine]:
     """The records of a run that nobody works on, to read rows from. Raises StorageError."""
     if not files.records.exists():
         raise StorageError(f"The run {files.run} has no records: nothing was made in it yet.")
+    with _opened(files) as engine:
+        yield engine
+
+
+@contextmanager
+def _opened(files: RunFiles) -> Iterator[Engine]:
+    """An engine on the records of a run, which asks nobody."""
     config = {"records": str(files.records), "owner": "local", "lanes": [NO_LANE]}
     try:
         engine = Engine(json.dumps(config))

@@ -33,7 +33,7 @@ from wordmill.runs.places import (
     shown,
     taken_by,
 )
-from wordmill.runs.plan import MAX_ROWS, make_plan
+from wordmill.runs.plan import MAX_ROWS, SEVERAL, make_plan
 from wordmill.runs.progress import Reporter
 from wordmill.runs.registry import Lease, Registry, Run
 from wordmill.runs.result import Result
@@ -94,10 +94,8 @@ def generate(
     """Make a dataset. Raises WordmillError for what is wrong before it begins, and for a disk or
     an engine that gives up; a run that falls short is no error but a `Result` that says so.
     """
-    if options.rows is not None and not 0 < options.rows < MAX_ROWS:
-        raise ConfigError(
-            f"A run has at least 1 row and fewer than {MAX_ROWS:,}, not {options.rows:,}."
-        )
+    if options.rows is not None and not 0 < options.rows <= MAX_ROWS:
+        raise ConfigError(f"A run has 1 to {MAX_ROWS:,} rows, not {options.rows:,}. {SEVERAL}")
     if options.rehearse:
         return _rehearse(house, recipe, options, reporter, interrupts)
     place = _place(house, recipe, options)
@@ -185,7 +183,8 @@ def _go_on(
         folder = free_folder(options.out)
     else:
         _refuse_another(house, run)
-    job = prepare(house, recipe, options, options.rows or run.rows, folder)
+    rows = options.rows or run.rows
+    job = prepare(house, recipe, options, rows, folder, _files(house, run))
     job.lanes.check_keys()
     _warn(job, reporter)
     make_writable(folder)
@@ -253,13 +252,23 @@ def _rows(house: House, options: Options) -> int:
     return house.registry.get(options.rest_of).rows if options.rest_of else DEFAULT_ROWS
 
 
-def prepare(house: House, recipe: Recipe, options: Options, rows: int, folder: Path) -> Job:
+def prepare(
+    house: House,
+    recipe: Recipe,
+    options: Options,
+    rows: int,
+    folder: Path,
+    own: RunFiles | None = None,
+) -> Job:
     """A job, with everything found that is wrong with the input. Nothing is written or sent.
 
-    Raises ConfigError, RecipeError, RunError.
+    own: the files of the run that is gone on with, if there is one; what it was given by an earlier
+    run lies there, and that one may be gone.  Raises ConfigError, RecipeError, RunError.
     """
     rest_of = None
-    if options.rest_of is not None:
+    if options.rest_of is not None and own is not None and own.given.folder.exists():
+        rest_of = RunFiles(options.rest_of, house.registry.files(options.rest_of))
+    elif options.rest_of is not None:
         earlier = house.registry.get(options.rest_of)
         if earlier.state == "running":
             raise RunError(

@@ -20,14 +20,17 @@ from wordmill.types import CellError, Row
 
 ROW_SHIFT, COLUMN_SHIFT, ITEM_SHIFT = 28, 18, 6
 COLUMN_MASK, ITEM_MASK, TRIES_MASK = (1 << 10) - 1, (1 << 12) - 1, (1 << 6) - 1
-MAX_ROWS = 1 << 34
+MAX_ROWS = 100_000_000
+"""Rows of a run, at most: each takes a byte of memory, and more make several datasets anyway."""
+
+SEVERAL = "For more, make several runs, each with a seed of its own."
 MAX_COLUMNS = COLUMN_MASK + 1
 MAX_ITEMS = ITEM_MASK + 1
 MAX_TRIES = TRIES_MASK
 
 
 def request_id(row: int, column: int, item: int, tries: int) -> int:
-    """The number of a request; its parts are below `MAX_ROWS`, `MAX_COLUMNS` and so on."""
+    """The number of a request; its parts are below 2^34, `MAX_COLUMNS` and so on."""
     return row << ROW_SHIFT | column << COLUMN_SHIFT | item << ITEM_SHIFT | tries
 
 

@@ -1,5 +1,6 @@
 """The stored rows of a run, a page at a time."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,22 @@ def page(
         numbers = [one for one, record in _all(engine, numbers) if _failed(record)]
     shown = numbers[(number - 1) * size : number * size]
     return Page([record for one in shown for record in _one(engine, one)], len(numbers))
+
+
+def following(engine: Engine, after: int, size: int, *, failed: bool = False) -> Page:
+    """The rows whose number is above `after` (-1 for the first), at most `size`.
+
+    failed: only rows in which a cell or an item failed. `total` is then of all rows all the same.
+    """
+    numbers = engine.row_numbers()
+    later = numbers[bisect_right(numbers, after) :]
+    found: list[Mapping[str, Value]] = []
+    for _, record in _all(engine, later):
+        if not failed or _failed(record):
+            found.append(record)
+            if len(found) == size:
+                break
+    return Page(found, len(numbers))
 
 
 def _one(engine: Engine, number: int) -> Iterator[Mapping[str, Value]]:

@@ -37,6 +37,9 @@ State: TypeAlias = Literal[
     "created", "running", "finished", "short", "cancelled", "failed", "interrupted"
 ]
 
+_LONGEST = 200
+"""Characters of the column `runs.recipe`."""
+
 ENDED: frozenset[State] = frozenset({"finished", "short", "cancelled", "failed"})
 
 
@@ -141,7 +144,7 @@ class Registry:
             write(self.files(run))
             connection.execute(
                 insert(runs).values(
-                    id=run, name=name, owner=self.owner, recipe=recipe, digest=digest,
+                    id=run, name=name, owner=self.owner, recipe=_end(recipe), digest=digest,
                     folder=str(folder), rows=rows, state="created", counts={},
                     cancel_requested=False, fence=0, created=datetime.now(UTC),
                 )
@@ -293,6 +296,11 @@ class Registry:
             state = "interrupted"
         values = {field.name: row[field.name] for field in fields(Run)}
         return Run(**{**values, "folder": Path(row["folder"]), "state": state})
+
+
+def _end(path: str) -> str:
+    """As much of a path as the database holds: its end, which tells more. The files hold it all."""
+    return path if len(path) <= _LONGEST else f"...{path[3 - _LONGEST :]}"
 
 
 def _ours(lease: Lease) -> ColumnElement[bool]:

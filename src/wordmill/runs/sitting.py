@@ -101,7 +101,8 @@ class Sitting:
             self._mark_finished()
             given = None
             if job.rest_of is not None:
-                given = EarlierRows(stack.enter_context(reading(job.rest_of)))
+                self._files.take_rows(job.rest_of)
+                given = EarlierRows(stack.enter_context(reading(self._files.given)))
             most = sum(at_once[name] or self._settings.max_concurrency for name in job.lanes.named)
             window = max(LEAST_WINDOW, 2 * most)
             self._executor = Executor(

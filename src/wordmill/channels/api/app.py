@@ -11,12 +11,17 @@ from wordmill.channels.api import (
     commands,
     conversations,
     errors,
+    exchange,
+    folders,
     health,
+    me,
     messages,
     models,
     openai,
     people,
+    recipes,
     runs,
+    settings,
 )
 from wordmill.channels.api.logs import Logs
 from wordmill.channels.house import House
@@ -41,7 +46,10 @@ def make_app(house: House) -> FastAPI:
     )
     app.state.house = house
     errors.install(app)
-    for part in (openai, people, conversations, messages, commands, models, runs, batches, health):
+    for part in (
+        openai, conversations, messages, exchange, folders, commands, recipes, runs, batches,
+        models, me, people, settings, health,
+    ):  # fmt: skip
         app.include_router(part.router)
     app.include_router(batches.openai)
     app.add_middleware(Logs)

@@ -1,6 +1,10 @@
 """Files and batches: OpenAI's own form under /v1, and what goes beyond it under /api."""
 
-from collections.abc import Mapping
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
@@ -13,6 +17,7 @@ from wordmill.channels.api.auth import Reads, Works, house_of
 from wordmill.channels.api.multipart import Form
 from wordmill.channels.api.shared import Json, Limit, Sent, shown
 from wordmill.errors import InvalidInput
+from wordmill.stores.base import Query as Search
 
 openai = APIRouter(prefix="/v1", tags=["OpenAI"])
 router = APIRouter(prefix="/api", tags=["Batches"])
@@ -193,6 +198,97 @@ def results(
     found = batches.results(caller.person.id, batch, after=after, limit=limit, failed=failed)
     last = found[-1]["wordmill"]["line"] if found else after
     return {"items": found, "next": last if len(found) == limit else None}
+
+
+@router.get("/batches/{batch}/statistics")
+def statistics(
+    batch: str,
+    caller: Reads,
+    request: Request,
+    points: Annotated[int, Query(ge=1, le=500)] = 60,
+) -> Json:
+    """What was counted of a batch: all together, and over time."""
+    results = house_of(request).results
+    return {
+        "totals": asdict(results.statistics(caller.person.id, batch)),
+        "series": [asdict(one) for one in results.series(caller.person.id, batch, points)],
+    }
+
+
+@router.get("/batches/{batch}/events")
+async def events(batch: str, caller: Reads, request: Request) -> StreamingResponse:
+    """How a batch stands, as server-sent events: one when it changes, the last at its end."""
+    batches = house_of(request).batches
+    first = await run_in_threadpool(batches.get, caller.person.id, batch)
+
+    async def told() -> AsyncIterator[str]:
+        found, before = first, None
+        while True:
+            if found != before:
+                yield f"data: {json.dumps(_shown(found))}\n\n"
+            else:
+                yield ": still here\n\n"
+            if found.ended:
+                return
+            before = found
+            await asyncio.sleep(0.5)
+            found = await run_in_threadpool(batches.get, caller.person.id, batch)
+
+    return StreamingResponse(
+        told(), media_type="text/event-stream", headers={"cache-control": "no-store"}
+    )
+
+
+@router.get("/batches/{batch}/export")
+def export_batch(
+    batch: str, caller: Reads, request: Request, form: Literal["jsonl", "parquet"] = "jsonl"
+) -> StreamingResponse:
+    """All results that are there, each with its request."""
+    exported = house_of(request).results.export(caller.person.id, batch, form)
+    return StreamingResponse(
+        exported,
+        media_type="application/octet-stream",
+        headers={"content-disposition": f'attachment; filename="{batch}.{form}"'},
+    )
+
+
+@router.get("/results")
+def find(
+    caller: Reads,
+    request: Request,
+    text: Annotated[str, Query(max_length=1000)] = "",
+    batch: str | None = None,
+    dataset: str | None = None,
+    source: str | None = None,
+    status: str | None = None,
+    failed: bool | None = None,
+    model: str | None = None,
+    custom_id: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    after: Annotated[str | None, Query(pattern="^batch_[0-9a-f]{24}:[0-9]{1,12}$")] = None,
+    limit: Limit = 50,
+) -> Json:
+    """Results by the words of their requests and answers, by state, label, model and time.
+
+    after: `next` of the page before.
+    """
+    query = Search(
+        text, status, failed, model, custom_id,
+        None if since is None else since.timestamp(), None if until is None else until.timestamp(),
+    )  # fmt: skip
+    seen = None if after is None else (after.partition(":")[0], int(after.partition(":")[2]))
+    hits = house_of(request).results.search(
+        caller.person.id,
+        query,
+        batch=batch,
+        dataset=dataset,
+        source=source,
+        after=seen,
+        limit=limit,
+    )
+    last = f"{hits[-1].batch}:{hits[-1].line}" if len(hits) == limit else None
+    return {"items": [asdict(hit) for hit in hits], "next": last}
 
 
 @router.post("/batches/{batch}/cancel", status_code=202)

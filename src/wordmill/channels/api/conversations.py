@@ -1,18 +1,22 @@
-"""Conversations over HTTP: what is listed, changed, said, shared, brought and taken away."""
+"""Conversations over HTTP: what is listed, found, changed and said."""
 
 from dataclasses import asdict
-from typing import Literal
 
-from fastapi import APIRouter, Request, UploadFile
-from fastapi.responses import Response
+from fastapi import APIRouter, Request
 from pydantic import Field
-from starlette.concurrency import run_in_threadpool
 
+from wordmill.accounts import catalog_of
 from wordmill.channels.api.auth import Reads, Talks, house_of
-from wordmill.channels.api.bodies import read
-from wordmill.channels.api.shared import Json, Limit, Sent, plain, shown
-from wordmill.chat.types import AT_HEAD, Conversation, Message
-from wordmill.errors import InvalidInput
+from wordmill.channels.api.shared import (
+    Json,
+    Limit,
+    Sent,
+    conversation_shown,
+    message_shown,
+    shown,
+)
+from wordmill.chat.types import AT_HEAD
+from wordmill.models import REHEARSAL
 
 router = APIRouter(prefix="/api")
 
@@ -40,6 +44,18 @@ class ConversationChange(Sent):
     archived: bool | None = None
     document_title: str | None = None
     head: str | None = None
+
+
+class NewValue(Sent):
+    """A value; null takes it back."""
+
+    value: float | int | str | list[str] | None
+
+
+class ToolServers(Sent):
+    """Names of tool servers."""
+
+    servers: list[str]
 
 
 class NewMessage(Sent):
@@ -70,20 +86,20 @@ def conversations(
         caller.person, folder=folder, tag=tag, archived=archived, pinned=pinned, query=query,
         limit=limit, cursor=cursor,
     )  # fmt: skip
-    return {"items": [_conversation(one) for one in page.items], "cursor": page.cursor}
+    return {"items": [conversation_shown(one) for one in page.items], "cursor": page.cursor}
 
 
 @router.post("/conversations", status_code=201, tags=["Conversations"])
 def begin(new: NewConversation, caller: Talks, request: Request) -> Json:
     """Begin a conversation."""
     made = house_of(request).conversations.create(caller.person, **new.model_dump())
-    return _conversation(made)
+    return conversation_shown(made)
 
 
 @router.get("/conversations/{conversation}", tags=["Conversations"])
 def conversation(conversation: str, caller: Reads, request: Request) -> Json:
     """One conversation."""
-    return _conversation(house_of(request).conversations.get(caller.person, conversation))
+    return conversation_shown(house_of(request).conversations.get(caller.person, conversation))
 
 
 @router.patch("/conversations/{conversation}", tags=["Conversations"])
@@ -91,7 +107,7 @@ def change(conversation: str, fields: ConversationChange, caller: Talks, request
     """Change its title, place, tags, model, system prompt or the branch that is shown."""
     values = fields.model_dump(exclude_unset=True)
     found = house_of(request).conversations.change(caller.person, conversation, **values)
-    return _conversation(found)
+    return conversation_shown(found)
 
 
 @router.delete("/conversations/{conversation}", status_code=204, tags=["Conversations"])
@@ -113,16 +129,19 @@ def messages(
     found = house_of(request).conversations.branch(
         caller.person, conversation, head=head, before=before, limit=limit
     )
-    return {"items": [_message(one) for one in found]}
+    return {"items": [message_shown(one) for one in found]}
 
 
 @router.post("/conversations/{conversation}/messages", status_code=202, tags=["Conversations"])
 def say(conversation: str, new: NewMessage, caller: Talks, request: Request) -> Json:
-    """Say something; the answer is made by the server, and watched under `events`."""
+    """Say something; the answer is made by the server, and watched under `events`.
+
+    With the header `Idempotency-Key`, saying it again with the same key says it once.
+    """
     turn = house_of(request).chat.send(
         caller.person, conversation, new.text, model=new.model, attachments=new.attachments,
         schema=new.json_schema, compare=new.compare, door=caller.door,
-        parent=new.parent or AT_HEAD,
+        parent=new.parent or AT_HEAD, once=request.headers.get("idempotency-key"),
     )  # fmt: skip
     return asdict(turn)
 
@@ -140,37 +159,59 @@ def calls(conversation: str, caller: Reads, request: Request) -> Json:
     return {"items": [asdict(one) for one in found]}
 
 
-@router.post("/conversations/{conversation}/share", status_code=201, tags=["Conversations"])
-def share(conversation: str, caller: Talks, request: Request) -> Json:
-    """A read-only link to the branch as it is now; its token is shown this once."""
-    made, token = house_of(request).conversations.share(caller.person, conversation)
-    return {**shown(made), "path": f"/shared/{token}"}
+@router.get("/conversations/{conversation}/tree", tags=["Conversations"])
+def tree(conversation: str, caller: Reads, request: Request) -> Json:
+    """All messages of all branches, the oldest first."""
+    found = house_of(request).conversations.tree(caller.person, conversation)
+    return {"items": [message_shown(one) for one in found]}
 
 
-@router.get("/conversations/{conversation}/shares", tags=["Conversations"])
-def shares(conversation: str, caller: Reads, request: Request) -> list[Json]:
-    """The links to it."""
-    found = house_of(request).conversations.shares(caller.person, conversation)
-    return [shown(one) for one in found]
+@router.post("/conversations/{conversation}/undo", tags=["Conversations"])
+def undo(conversation: str, caller: Talks, request: Request) -> Json:
+    """Show the branch as it was before the last message of a person; nothing is deleted."""
+    return conversation_shown(house_of(request).conversations.undo(caller.person, conversation))
 
 
-@router.delete("/shares/{share}", status_code=204, tags=["Conversations"])
-def revoke(share: str, caller: Talks, request: Request) -> None:
-    """Take a link back."""
-    house_of(request).conversations.revoke(caller.person, share)
+@router.get("/conversations/{conversation}/usage", tags=["Conversations"])
+def usage(conversation: str, caller: Reads, request: Request) -> Json:
+    """What a conversation has used, all its branches together."""
+    return shown(house_of(request).conversations.usage(caller.person, conversation))
 
 
-@router.get("/conversations/{conversation}/export", tags=["Conversations"])
-def export(
-    conversation: str,
-    caller: Reads,
-    request: Request,
-    form: Literal["json", "markdown"] = "json",
-) -> Response:
-    """The conversation as a file."""
-    data = house_of(request).conversations.exported(caller.person, conversation, form)
-    kind = "application/json" if form == "json" else "text/markdown; charset=utf-8"
-    return Response(data, media_type=kind)
+@router.get("/conversations/{conversation}/feedback", tags=["Conversations"])
+def judgements(conversation: str, caller: Reads, request: Request) -> Json:
+    """What one thinks of its answers, and which one preferred."""
+    found = house_of(request).conversations
+    return {
+        "feedback": [shown(one) for one in found.ratings(caller.person, conversation).values()],
+        "preferences": [shown(one) for one in found.preferences(caller.person, conversation)],
+    }
+
+
+@router.get("/conversations/{conversation}/settings", tags=["Conversations"])
+def settings(conversation: str, caller: Reads, request: Request, model: str | None = None) -> Json:
+    """How its answers are made, each value with where it comes from."""
+    house = house_of(request)
+    found = house.conversations.get(caller.person, conversation)
+    name = model or found.model or house.settings.default_model or REHEARSAL.name
+    catalog_of(house.database, house.settings, caller.person.id).get(name)
+    view = house.chat.parameters.view(caller.person, name, found)
+    return {"model": name, "parameters": [asdict(one) for one in view]}
+
+
+@router.put("/conversations/{conversation}/settings/{name}", tags=["Conversations"])
+def set_here(conversation: str, name: str, new: NewValue, caller: Talks, request: Request) -> Json:
+    """Set one value for this conversation alone, or take it back."""
+    chat = house_of(request).chat
+    before, now = chat.set_here(caller.person, conversation, name, new.value)
+    return {"before": before, "value": now}
+
+
+@router.put("/conversations/{conversation}/tools", tags=["Conversations"])
+def use_tools(conversation: str, new: ToolServers, caller: Talks, request: Request) -> Json:
+    """Choose the tool servers that its answers may call."""
+    found = house_of(request).chat.use_tools(caller.person, conversation, new.servers)
+    return conversation_shown(found)
 
 
 @router.get("/search", tags=["Conversations"])
@@ -180,85 +221,3 @@ def search(
     """What was said: words, "phrases", -not, tag: folder: pinned: model: before: after:."""
     page = house_of(request).conversations.search(caller.person, query, limit=limit, cursor=cursor)
     return {"items": [shown(hit) for hit in page.items], "cursor": page.cursor}
-
-
-@router.post("/attachments", status_code=201, tags=["Conversations"])
-async def attach(
-    file: UploadFile, caller: Talks, request: Request, conversation: str | None = None
-) -> Json:
-    """Bring a file: text, or a picture."""
-    house = house_of(request)
-    most = house.settings.attachment_bytes
-    data = await file.read(most + 1)
-    if len(data) > most:
-        raise InvalidInput(f"The file is longer than {most:,} bytes.", "file")
-    made = await run_in_threadpool(
-        house.conversations.attachments.add, caller.person, file.filename or "file", data,
-        file.content_type or "", conversation=conversation,
-    )  # fmt: skip
-    return plain({**asdict(made), "text": None})
-
-
-@router.get("/attachments/{attachment}", tags=["Conversations"])
-def attachment(attachment: str, caller: Reads, request: Request) -> Response:
-    """The bytes of a file."""
-    files = house_of(request).conversations.attachments
-    found = files.get(caller.person, attachment)
-    return Response(
-        files.data(caller.person, attachment),
-        media_type=found.media_type if found.image else "text/plain; charset=utf-8",
-        headers={"content-disposition": "attachment", "content-security-policy": "sandbox"},
-    )
-
-
-class NewFolder(Sent):
-    """A folder to be made."""
-
-    name: str
-    parent: str | None = None
-
-
-@router.get("/folders", tags=["Folders"])
-def folders(caller: Reads, request: Request) -> list[Json]:
-    """One's folders."""
-    found = house_of(request).conversations.folders.all(caller.person)
-    return [shown(one) for one in found]
-
-
-@router.post("/folders", status_code=201, tags=["Folders"])
-def make_folder(new: NewFolder, caller: Talks, request: Request) -> Json:
-    """Make a folder."""
-    made = house_of(request).conversations.folders.create(caller.person, new.name, new.parent)
-    return shown(made)
-
-
-@router.delete("/folders/{folder}", status_code=204, tags=["Folders"])
-def remove_folder(folder: str, caller: Talks, request: Request) -> None:
-    """Remove a folder; its conversations stay."""
-    house_of(request).conversations.folders.remove(caller.person, folder)
-
-
-@router.post("/import", tags=["Conversations"])
-async def import_(caller: Talks, request: Request) -> Json:
-    """Conversations out of a ChatGPT, Claude or Wordmill export (JSON or zip); twice is once."""
-    house = house_of(request)
-    data = await read(request, house.settings.import_bytes)
-
-    def taken() -> Json:
-        from io import BytesIO
-
-        from wordmill.chat.importing import Importer
-
-        return asdict(Importer(house.conversations).take(caller.person, BytesIO(data)))
-
-    return await run_in_threadpool(taken)
-
-
-def _conversation(conversation: Conversation) -> Json:
-    return {**shown(conversation), "temporary": conversation.temporary}
-
-
-def _message(message: Message) -> Json:
-    made = shown(message)
-    del made["sent"]  # under /sent, as it was sent
-    return made

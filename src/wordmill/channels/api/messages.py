@@ -11,8 +11,14 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from wordmill.channels.api.auth import Reads, Talks, house_of
-from wordmill.channels.api.shared import UNSTORED, Json, Sent, shown
-from wordmill.chat.types import Conversation, Message
+from wordmill.channels.api.shared import (
+    UNSTORED,
+    Json,
+    Sent,
+    conversation_shown,
+    message_shown,
+    shown,
+)
 
 router = APIRouter(prefix="/api")
 
@@ -45,7 +51,7 @@ class Preferred(Sent):
 @router.get("/messages/{message}", tags=["Messages"])
 def message(message: str, caller: Reads, request: Request) -> Json:
     """One message."""
-    return _message(house_of(request).conversations.message(caller.person, message))
+    return message_shown(house_of(request).conversations.message(caller.person, message))
 
 
 @router.get("/messages/{message}/sent", tags=["Messages"])
@@ -58,19 +64,19 @@ def sent(message: str, caller: Reads, request: Request) -> Json:
 def siblings(message: str, caller: Reads, request: Request) -> list[Json]:
     """The other edits of a question, or the other answers."""
     found = house_of(request).conversations.siblings(caller.person, message)
-    return [_message(one) for one in found]
+    return [message_shown(one) for one in found]
 
 
 @router.post("/messages/{message}/switch", tags=["Messages"])
 def switch(message: str, caller: Talks, request: Request) -> Json:
     """Show the branch through this message."""
-    return _conversation(house_of(request).conversations.switch(caller.person, message))
+    return conversation_shown(house_of(request).conversations.switch(caller.person, message))
 
 
 @router.post("/messages/{message}/fork", status_code=201, tags=["Messages"])
 def fork(message: str, caller: Talks, request: Request) -> Json:
     """A conversation of its own, up to this message."""
-    return _conversation(house_of(request).conversations.fork(caller.person, message))
+    return conversation_shown(house_of(request).conversations.fork(caller.person, message))
 
 
 @router.post("/messages/{message}/regenerate", status_code=202, tags=["Messages"])
@@ -167,13 +173,3 @@ async def events(
             yield f"id: {place}\ndata: {json.dumps(event._asdict())}\n\n"
 
     return StreamingResponse(pieces(), media_type="text/event-stream", headers=UNSTORED)
-
-
-def _conversation(conversation: Conversation) -> Json:
-    return {**shown(conversation), "temporary": conversation.temporary}
-
-
-def _message(message: Message) -> Json:
-    made = shown(message)
-    del made["sent"]  # under /sent, as it was sent
-    return made

@@ -5,10 +5,12 @@ from dataclasses import asdict
 from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field
 
-from wordmill.accounts import catalog_of
+from wordmill.accounts import Person, catalog_of
 from wordmill.channels.api.auth import Admins, Reads, Talks, house_of
 from wordmill.channels.api.shared import Json, Sent
+from wordmill.channels.house import House
 from wordmill.models import checked
+from wordmill.providers.base import Model
 
 router = APIRouter(prefix="/api")
 
@@ -39,15 +41,23 @@ def models(caller: Reads, request: Request) -> list[Json]:
     """The catalog."""
     house = house_of(request)
     found = catalog_of(house.database, house.settings, caller.person.id).all()
-    hidden = ("headers", "key_env")
-    return [
-        {
-            **{key: value for key, value in asdict(one).items() if key not in hidden},
-            "source": source,
-            "has_key": house.has_key(caller.person, one.name),
-        }
-        for one, source in found
-    ]
+    return [_shown(house, caller.person, one, source) for one, source in found]
+
+
+@router.get("/models/{model}", tags=["Models"])
+def model(model: str, caller: Reads, request: Request) -> Json:
+    """One model of the catalog."""
+    house = house_of(request)
+    catalog = catalog_of(house.database, house.settings, caller.person.id)
+    catalog.get(model)
+    (found,) = [(one, source) for one, source in catalog.all() if one.name == model]
+    return _shown(house, caller.person, *found)
+
+
+@router.post("/models/{model}/test", tags=["Models"])
+def try_model(model: str, caller: Talks, request: Request) -> Json:
+    """Ask a model one small question, at one's own expense; what went wrong, in a sentence."""
+    return asdict(house_of(request).try_model(caller.person, model))
 
 
 @router.post("/models", status_code=201, tags=["Models"])
@@ -92,18 +102,31 @@ def set_parameter(model: str, name: str, new: Setting, caller: Talks, request: R
 
 
 class ProviderKey(Sent):
-    """A provider's key; it is never shown again."""
+    """A provider's key; it is never shown again. everyone: for all people; admins only."""
 
     key: str = Field(min_length=1, max_length=10_000)
+    everyone: bool = False
 
 
 @router.put("/models/{model}/key", status_code=204, tags=["Models"])
 def set_key(model: str, new: ProviderKey, caller: Talks, request: Request) -> None:
-    """One's own key for a model."""
-    house_of(request).accounts.provider_keys.set(caller.person, model, new.key)
+    """One's own key for a model, or everybody's."""
+    keys = house_of(request).accounts.provider_keys
+    keys.set(caller.person, model, new.key, everyone=new.everyone)
 
 
 @router.delete("/models/{model}/key", status_code=204, tags=["Models"])
-def remove_key(model: str, caller: Talks, request: Request) -> None:
-    """Forget one's own key for a model."""
-    house_of(request).accounts.provider_keys.remove(caller.person, model)
+def remove_key(model: str, caller: Talks, request: Request, everyone: bool = False) -> None:
+    """Forget one's own key for a model, or everybody's."""
+    keys = house_of(request).accounts.provider_keys
+    keys.remove(caller.person, model, everyone=everyone)
+
+
+def _shown(house: House, person: Person, model: Model, source: str) -> Json:
+    """A model, without what its requests are signed with."""
+    hidden = ("headers", "key_env")
+    return {
+        **{key: value for key, value in asdict(model).items() if key not in hidden},
+        "source": source,
+        "has_key": house.has_key(person, model.name),
+    }

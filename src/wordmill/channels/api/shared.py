@@ -7,6 +7,8 @@ from typing import Annotated, Any, Final
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 
+from wordmill.chat.types import Conversation, Message
+
 Json = dict[str, Any]
 
 UNSTORED: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
@@ -32,3 +34,15 @@ def plain(values: Json) -> Json:
 def shown(value: Any) -> Json:
     """A frozen value as JSON."""
     return plain(asdict(value))
+
+
+def conversation_shown(conversation: Conversation) -> Json:
+    """A conversation as JSON."""
+    return {**shown(conversation), "temporary": conversation.temporary}
+
+
+def message_shown(message: Message) -> Json:
+    """A message as JSON, without its request."""
+    made = shown(message)
+    del made["sent"]  # under /sent, as it was sent
+    return made

@@ -6,12 +6,13 @@ escaped. A form from another site is refused by its origin, and the cookie does 
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Final, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote, urlsplit
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader
+from markdown_it import MarkdownIt
 
 from wordmill.channels.house import House
 from wordmill.channels.web import i18n
@@ -151,6 +152,36 @@ def make_entry(house: House) -> APIRouter:
             request, house, accounts.sessions.sign_in(email, password, *_caller(request)), "/"
         )
 
+    @router.get("/password")
+    def password(request: Request, code: str = "") -> Response:
+        return _password(request, code)
+
+    @router.post("/password")
+    def choose_password(request: Request, code: str = Form(), password: str = Form()) -> Response:
+        _refuse_foreign(request)
+        try:
+            person = accounts.people.redeem(code, password, address=_caller(request)[0])
+            token = accounts.sessions.sign_in(person.email, password, *_caller(request))
+        except WordmillError as error:
+            return _password(request, code, error)
+        return _signed_in(request, house, token, "/")
+
+    @router.get("/shared/{token}/{attachment}")
+    def shared_file(token: str, attachment: str) -> Response:
+        try:
+            file, data = house.conversations.shared_attachment(token, attachment)
+        except NotFound:
+            return Response(status_code=404)
+        kind = file.media_type if file.image else "application/octet-stream"
+        name = quote(file.name, safe="")
+        how = "inline" if file.image else "attachment"
+        headers = {"content-disposition": f"{how}; filename*=utf-8''{name}"}
+        headers |= {
+            "content-security-policy": "default-src 'none'; sandbox",
+            "cache-control": "no-store",
+        }
+        return Response(data, media_type=kind, headers=headers)
+
     @router.get("/shared/{token}")
     def shared(request: Request, token: str) -> Response:
         _ = _texts(request)
@@ -166,14 +197,49 @@ def make_entry(house: House) -> APIRouter:
         said = [
             {
                 "who": _("Question") if one.role == "user" else one.model or _("Answer"),
-                "text": one.text,
+                "role": one.role,
+                "text": _markdown().render(one.text),
+                "files": [
+                    {
+                        "name": part["name"],
+                        "href": f"/shared/{token}/{part['id']}",
+                        "image": str(part.get("media_type", "")).startswith("image/"),
+                    }
+                    for part in one.parts
+                    if part.get("type") == "attachment"
+                ],
             }
             for one in branch.messages[-_SHOWN:]
-            if one.role in ("user", "assistant")
+            if one.role in ("user", "assistant") and (one.text or one.attachments)
         ]
         return _page(request, branch.title or _("A conversation"), messages=said, wide=True)
 
     return router
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    """Markdown without HTML and without pictures: nothing is run or fetched by showing it."""
+    return (
+        MarkdownIt("commonmark", {"html": False, "breaks": True}).enable("table").disable("image")
+    )
+
+
+def _password(request: Request, code: str, error: WordmillError | None = None) -> Response:
+    _ = _texts(request)
+    return _page(
+        request,
+        _("Choose a password"),
+        words=_("The code is good once; an admin makes another."),
+        action="/password",
+        fields=[
+            Field("code", _("One-time code"), value=code),
+            Field("password", _("New password"), "password", "new-password"),
+        ],
+        button=_("Save"),
+        links=[Link("/login", _("Sign in"))],
+        error=error,
+    )
 
 
 def _waits(request: Request) -> Response:
@@ -265,7 +331,7 @@ def _page(
     button: str = "",
     links: list[Link] | None = None,
     buttons: list[Link] | None = None,
-    messages: list[dict[str, str]] | None = None,
+    messages: list[dict[str, Any]] | None = None,
     wide: bool = False,
     error: WordmillError | None = None,
     status: int = 200,

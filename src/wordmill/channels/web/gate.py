@@ -19,8 +19,8 @@ COOKIE: Final = "wordmill"
 """The session's cookie: HttpOnly, SameSite=Lax."""
 
 OPEN: Final = (
-    "/v1/", "/api/", "/health/", "/metrics", "/login", "/logout", "/first", "/sign-up", "/shared/",
-    "/openapi.json", "/docs",
+    "/v1/", "/api/", "/health/", "/metrics", "/login", "/logout", "/first", "/sign-up", "/password",
+    "/shared/", "/openapi.json", "/docs",
 )  # fmt: skip
 """Paths with a lock of their own, or that show nothing of anybody's."""
 

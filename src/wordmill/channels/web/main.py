@@ -10,9 +10,7 @@ from wordmill.channels.web.views import chat, explore, generate, models, people,
 here = Path(__file__).parent
 # Our own picture: Streamlit would have the browser fetch one of its icons from another server.
 icon = (here / "icon.svg").read_text(encoding="utf-8")
-st.set_page_config(
-    page_title="Wordmill", page_icon=icon, layout="wide", initial_sidebar_state=place.beside()
-)
+st.set_page_config(page_title="Wordmill", page_icon=icon, layout="wide")
 st.html(f"<style>{(here / 'looks.css').read_text(encoding='utf-8')}</style>")
 who = place.person()
 _ = place.texts(who)
@@ -35,4 +33,6 @@ pages = {
 place.pages(pages)
 if who.role != "admin":
     del pages["people"]
-st.navigation(list(pages.values()), position="top").run()
+page = st.navigation(list(pages.values()), position="top")
+place.close_beside(page.url_path)
+page.run()

@@ -33,7 +33,27 @@ OPTIONS: dict[str, Any] = {
     "theme.primaryColor": "#a6451f",
     "theme.baseRadius": "0.45rem",
     "theme.headingFontSizes": ["1.75rem", "1.4rem", "1.2rem", "1.1rem", "1rem", "1rem"],
+    "theme.chartCategoricalColors": [
+        "#a6451f",
+        "#3f6f8f",
+        "#7a8b3c",
+        "#8a5a9e",
+        "#c08a2d",
+        "#4d8b7a",
+        "#b0577a",
+        "#6b6f76",
+    ],
     "theme.dark.primaryColor": "#e0855c",
+    "theme.dark.chartCategoricalColors": [
+        "#e0855c",
+        "#7fb2d3",
+        "#b3c46f",
+        "#c59ad6",
+        "#e3b866",
+        "#83c4b1",
+        "#e193b4",
+        "#a9afb8",
+    ],
 }
 """Of Streamlit. Uploads in MB: what an attachment may have."""
 

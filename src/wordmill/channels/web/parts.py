@@ -70,9 +70,15 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>])", r"\\\1", text)
 
 
+def words(name: str) -> str:
+    """What a recipe calls `max_words`, for people."""
+    spaced = name.replace("_", " ")
+    return spaced[:1].upper() + spaced[1:]
+
+
 def label(name: str) -> str:
-    """What a recipe calls `max_words`, above a field."""
-    return plain(name.replace("_", " ").capitalize())
+    """The same for a place that reads Markdown, as above a field."""
+    return plain(words(name))
 
 
 def program(agent: str) -> str:

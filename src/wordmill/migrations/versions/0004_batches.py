@@ -57,6 +57,7 @@ def upgrade() -> None:
         sa.Column("bad", sa.JSON(), nullable=False),
         sa.Column("done", sa.Boolean(), nullable=False),
         sa.Column("counts", sa.JSON(), nullable=False),
+        sa.Column("ended", sa.DateTime(timezone=True)),
         sa.PrimaryKeyConstraint("batch", "number", name="pk_blocks"),
         sa.ForeignKeyConstraint(
             ["batch"], ["batches.id"], name="fk_blocks_batch", ondelete="CASCADE"

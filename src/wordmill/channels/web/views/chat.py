@@ -89,6 +89,13 @@ def _welcome(house: House, who: Person, _: Texts) -> None:
             icon=":material/info:",
         )
         place.link("models", _("Add a model"), ":material/add:")
+    st.caption(
+        _(
+            "Answers are written by the server: they go on when you leave, and are here when you "
+            "come back. `/commands` lists what can be typed instead of a message; files can be "
+            "dropped into the box."
+        )
+    )
 
 
 def _head(house: House, who: Person, conversation: Conversation, _: Texts) -> None:

@@ -176,7 +176,7 @@ def _away(house: House, who: Person, conversation: Conversation, _: Texts) -> No
     ):
         with parts.said():
             _share, token = house.conversations.share(who, conversation.id)
-            st.code(f"{_here()}/shared/{token}", language=None, wrap_lines=True)
+            st.code(f"{place.here()}/shared/{token}", language=None, wrap_lines=True)
             st.caption(_("Shown once. Whoever has it sees this branch as it is now."))
     if not conversation.temporary:
         for share in house.conversations.shares(who, conversation.id):
@@ -210,9 +210,3 @@ def _download(
         key=f"{form} {conversation.id}",
         icon=":material/download:",
     )
-
-
-def _here() -> str:
-    """The address under which the browser sees this server."""
-    url = st.context.url or ""
-    return "/".join(url.split("/")[:3])

@@ -8,7 +8,6 @@ import streamlit as st
 from wordmill.accounts import Person
 from wordmill.channels.house import House
 from wordmill.channels.web import parts
-from wordmill.chat.importing import Importer
 from wordmill.chat.types import Folder, Imported
 
 _LARGEST: Final = 1024
@@ -95,7 +94,7 @@ def _import(house: House, who: Person, _: Texts) -> None:
         shown.caption(_done(so_far, _))
 
     with parts.said():
-        done = Importer(house.conversations).take(who, file, progress)
+        done = house.chat.imports.take(who, file, progress)
         shown.success(_done(done, _))
         for problem in done.problems[:10]:
             st.caption(parts.plain(problem))

@@ -35,8 +35,8 @@ class Growing(NamedTuple):
 class _View:
     """One answer on the page."""
 
-    def __init__(self, growing: Growing) -> None:
-        self.message = growing.message
+    def __init__(self, growing: Growing, waits: bool) -> None:
+        self.message, self._waits = growing.message, waits
         self.text, self.reasoning = self.message.text, self.message.reasoning
         self.state = self.message.state
         self._drawn: tuple[str, str] | None = None
@@ -70,7 +70,7 @@ class _View:
         self._drawn = now
 
     def _words(self, _: Texts) -> str:
-        if self.state == "waiting":
+        if self.state == "waiting" and self._waits:
             return f":material/hourglass: {_('Waiting for the answer before it.')}"
         seconds = max(0, int((datetime.now(UTC) - self.message.created).total_seconds()))
         if self.message.role == "tool":
@@ -87,7 +87,8 @@ def watch(house: House, who: Person, growing: Sequence[Growing], _: Texts) -> No
 
     Ending this script ends nothing but the showing.
     """
-    views = [_View(one) for one in growing]
+    first = growing[0].message.parent  # answers side by side have the same question
+    views = [_View(one, one.message.parent != first) for one in growing]
     asyncio.run(_watch(house, who, views, _))
     st.rerun()
 

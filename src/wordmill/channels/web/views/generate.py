@@ -11,13 +11,16 @@ import streamlit as st
 from wordmill.accounts import Person
 from wordmill.channels.house import House
 from wordmill.channels.web import parts, place
+from wordmill.channels.web.views import record
+from wordmill.models import REHEARSAL, checked
 from wordmill.recipes import Recipe
-from wordmill.runs.desk import Wish
+from wordmill.runs.desk import Desk, Wish
 from wordmill.runs.registry import Run
 from wordmill.runs.show import by_cause, duration
 
 OWN: Final = "own"
 SHOWN: Final = 10
+_OPEN: Final = ("created", "running")
 _STARTER: Final = """\
 name: notes
 columns:
@@ -36,61 +39,107 @@ def show() -> None:
     if wish is not None:
         _go(house, who, wish, _)
     st.subheader(_("Runs"), anchor=False)
-    _runs()
+    busy = any(run.state in _OPEN for run in house.desk(who).registry.all()[:SHOWN])
+    # While something is at work the list alone is drawn anew every second.
+    st.fragment(_runs, run_every=1.0 if busy else None)()
 
 
 def _wished(house: House, who: Person, _: Texts) -> Wish | None:
     """The forms; None while what they hold is no recipe."""
     desk = house.desk(who)
-    built_in = desk.recipes()
-    chosen = st.segmented_control(
-        _("Recipe"), [*built_in, OWN], default=built_in[0],
-        format_func=lambda one: _("My own, as YAML") if one == OWN else one,
-    )  # fmt: skip
-    text = chosen or built_in[0]
-    if text == OWN:
-        text = st.text_area(_("Recipe"), _STARTER, height=280, key="yaml")
+    text = _recipe_text(desk, _)
     try:
         with parts.said_again():
             recipe = desk.read(Wish(recipe=text))
     except parts.Said:
         return None
-    names = house.catalog.names()
+    if text != recipe.name:
+        st.caption(f":material/check: {_('This is a recipe.')} {_columns(recipe, _)}")
+    elif recipe.description:
+        st.caption(parts.plain(f"{recipe.description} {_columns(recipe, _)}"))
     left, right = st.columns(2)
-    first = recipe.model or house.settings.default_model or "rehearsal"
-    model = left.selectbox(
-        _("Model"), names, index=names.index(first) if first in names else 0, key="run model"
+    rest = _rest(desk, recipe, left, _)
+    most = rest.rows if rest is not None else 20
+    rows = left.number_input(
+        _rows_label(recipe, _), min_value=1, value=most, key=f"rows {rest.id if rest else ''}"
     )
-    _own_key(house, who, model, right, _)
-    rows = left.number_input(_rows_label(recipe, _), min_value=1, value=20, key="rows")
-    seed = right.number_input(_("Seed"), value=recipe.seed, step=1, key=f"seed {recipe.name}")
+    values = _parameters(recipe, left, _)
+    model = _model(house, who, recipe, right, _)
+    seed = right.number_input(
+        _("Seed"), value=recipe.seed, step=1, key=f"seed {recipe.name}",
+        help=_("The same seed deals the same combinations."),
+    )  # fmt: skip
     budget = right.text_input(
         _("Budget"), placeholder="5usd, 1000requests", help=_("A ceiling; empty for none.")
     )
-    values = _parameters(recipe, left, _)
-    rest_of = _rest(house, who, recipe, right, _)
     return Wish(
-        recipe=text, rows=int(rows) if rest_of is None else None, parameters=values, model=model,
-        seed=int(seed), budget=budget, rest_of=rest_of,
+        recipe=text, rows=int(rows), parameters=values, model=model, seed=int(seed),
+        budget=budget, rest_of=rest.id if rest else None,
     )  # fmt: skip
+
+
+def _recipe_text(desk: Desk, _: Texts) -> str:
+    """The name of a built-in recipe, or the YAML of one's own."""
+    built_in = desk.recipes()
+    chosen = st.segmented_control(
+        _("Recipe"), [*built_in, OWN], default=built_in[0],
+        format_func=lambda one: _("My own, as YAML") if one == OWN else one,
+    )  # fmt: skip
+    if chosen != OWN:
+        return chosen or built_in[0]
+    text: str = st.text_area(
+        _("Recipe"), _STARTER, height=280, key="yaml",
+        help=_("It is checked as you leave the field."),
+    )  # fmt: skip
+    return text
+
+
+def _columns(recipe: Recipe, _: Texts) -> str:
+    return _("Columns: {names}.").format(names=", ".join(recipe.columns))
 
 
 def _rows_label(recipe: Recipe, _: Texts) -> str:
     return _("Number of {things}").format(things=recipe.table or _("rows"))
 
 
-def _own_key(house: House, who: Person, model: str, where: Any, _: Texts) -> None:
-    """The key of the model's provider, where it wants one and none is known."""
-    if house.has_key(who, model):
-        return
-    key = where.text_input(
-        _("API key for {model}").format(model=model), type="password", key=f"key {model}",
-        help=_("Stored encrypted, used for you alone."),
-    )  # fmt: skip
-    if key:
-        with parts.said():
-            house.accounts.provider_keys.set(who, model, key)
-            st.rerun()
+def _model(house: House, who: Person, recipe: Recipe, where: Any, _: Texts) -> str:
+    """The model that is asked, and a key where it lacks one."""
+    names = house.catalog.names()
+    first = recipe.model or house.settings.default_model or REHEARSAL.name
+    model: str = where.selectbox(
+        _("Model"), names, index=names.index(first) if first in names else 0, key="run model"
+    )
+    if not house.has_key(who, model):
+        key = where.text_input(
+            _("API key for {model}").format(model=model), type="password", key=f"key {model}",
+            help=_("Stored encrypted, used for you alone."),
+        )  # fmt: skip
+        if key:
+            with parts.said():
+                house.accounts.provider_keys.set(who, model, key)
+                st.rerun()
+    if who.admin:
+        with where.expander(_("With an OpenAI key"), icon=":material/key:"):
+            _openai(house, who, _)
+    return model
+
+
+def _openai(house: House, who: Person, _: Texts) -> None:
+    """A key and the name of a model are enough to ask OpenAI."""
+    with st.form("openai", border=False):
+        model = st.text_input(_("Model"), "gpt-4o-mini")
+        key = st.text_input(
+            _("OpenAI key"), type="password", help=_("Stored encrypted, used for you alone.")
+        )
+        if st.form_submit_button(_("Use it")):
+            with parts.said():
+                if model not in house.catalog.names():
+                    made = {"name": model, "provider": "openai", "model": model}
+                    house.add_model(who, checked(made))
+                house.accounts.provider_keys.set(who, model, key)
+                del st.session_state["run model"]
+                st.session_state["run model"] = model
+                st.rerun()
 
 
 def _parameters(recipe: Recipe, where: Any, _: Texts) -> Mapping[str, Any]:
@@ -101,7 +150,8 @@ def _parameters(recipe: Recipe, where: Any, _: Texts) -> Mapping[str, Any]:
         label = parts.label(name)
         now = parameter.default
         if parameter.type == "boolean":
-            values[name] = where.toggle(label, bool(now), help=words, key=key)
+            told = f"**{label}**: {parts.plain(words)}" if words else label
+            values[name] = where.toggle(told, bool(now), key=key)
         elif parameter.type == "choice":
             options = list(parameter.choices or ())
             index = options.index(now) if now in options else 0
@@ -121,57 +171,65 @@ def _parameters(recipe: Recipe, where: Any, _: Texts) -> Mapping[str, Any]:
     return values
 
 
-def _rest(house: House, who: Person, recipe: Recipe, where: Any, _: Texts) -> str | None:
+def _rest(desk: Desk, recipe: Recipe, where: Any, _: Texts) -> Run | None:
     """An earlier run of the recipe whose rows lack something: scenarios without actions, say."""
-    earlier = [
-        run.id
-        for run in house.desk(who).registry.all()
-        if run.name == recipe.name and run.state != "running"
-    ]
+    earlier = {
+        run.id: run
+        for run in desk.registry.all()
+        if run.name == recipe.name and run.state not in _OPEN and _lacks(run)
+    }
     if not earlier:
         return None
-    chosen: str | None = where.selectbox(
-        _("Complete the rows of an earlier run"), earlier, index=None, key=f"rest {recipe.name}",
-        help=_("Adds what its rows lack, as scenarios without actions."),
+    things = recipe.table or _("rows")
+    chosen = where.selectbox(
+        _("Begin with {things} that lack something").format(things=things),
+        list(earlier), index=None, key=f"rest {recipe.name}", placeholder=_("none, all are new"),
+        help=_("Rows of an earlier run: what they have is kept, what they lack is made, as the "
+               "actions of scenarios."),
+        format_func=lambda one: _("{run}: {count} lack something").format(
+            run=one, count=f"{_lacks(earlier[one]):,}"
+        ),
     )  # fmt: skip
-    return chosen
+    return earlier[chosen] if chosen else None
+
+
+def _lacks(run: Run) -> int:
+    """Rows of a run that were begun or asked for, and are not whole."""
+    counts = run.counts
+
+    def number(name: str) -> int:
+        found = counts.get(name, 0)
+        return int(found) if isinstance(found, int | float) else 0
+
+    return max(0, run.rows - number("ended")) + number("failed_rows")
 
 
 def _go(house: House, who: Person, wish: Wish, _: Texts) -> None:
     desk = house.desk(who)
     try:
         with parts.said_again():
-            st.caption(parts.plain(desk.estimate(wish)))
+            st.info(parts.plain(desk.estimate(wish)), icon=":material/calculate:")
     except parts.Said:
         return
+    if wish.model and house.rehearses(who, wish.model):
+        st.caption(_("The rehearsal model makes up its words: good to try things out."))
     row = st.container(horizontal=True)
-    if row.button(_("Preview two rows"), icon=":material/visibility:"):
-        with parts.said(), st.spinner(_("Asking ...")):
-            seen = desk.preview(wish, 2, lambda: False)
-            for record in seen.records:
-                _record(record, _)
+    preview = row.button(_("Preview two rows"), icon=":material/visibility:")
     if row.button(_("Start"), icon=":material/play_arrow:", type="primary"):
         with parts.said():
             run = house.start_run(who, wish)
             st.toast(_("Started as {run}.").format(run=run.id))
+    if preview:
+        with parts.said(), st.spinner(_("Asking ...")):
+            seen = desk.preview(wish, 2, lambda: False)
+            for one in seen.records:
+                with st.container(border=True):
+                    st.caption(_("row {number}").format(number=one["row"]))
+                    record.show(one, _)
 
 
-def _record(record: Mapping[str, Any], _: Texts) -> None:
-    with st.container(border=True):
-        st.caption(_("row {number}").format(number=record["row"]))
-        for name, value in record["values"].items():
-            st.markdown(f"**{parts.plain(name)}**")
-            if isinstance(value, str):
-                st.markdown(parts.markdown(value))
-            else:
-                st.json(value, expanded=2)
-        for name, words in record["errors"].items():
-            st.error(parts.plain(f"{name}: {words}"))
-
-
-@st.fragment(run_every=1.0)
 def _runs() -> None:
-    """The newest runs; drawn anew every second, apart from the rest of the page."""
+    """The newest runs."""
     who, house = place.person(), place.house()
     _ = place.texts(who)
     found = house.desk(who).registry.all()[:SHOWN]
@@ -179,20 +237,33 @@ def _runs() -> None:
         st.caption(_("None yet."))
     for run in found:
         _run(house, who, run, _)
+    busy = any(run.state in _OPEN for run in found)
+    if st.session_state.get("runs at work") and not busy:
+        st.session_state["runs at work"] = False
+        st.rerun()
+    st.session_state["runs at work"] = busy
 
 
 def _run(house: House, who: Person, run: Run, _: Texts) -> None:
     made, counts = run.counts.get("ended", 0), run.counts
     with st.container(border=True):
         row = st.container(horizontal=True, vertical_alignment="center")
-        row.markdown(f"**{parts.plain(run.id)}** - {_state(run, _)}")
-        if run.state in ("created", "running") and row.button(_("Cancel"), key=f"stop {run.id}"):
+        row.markdown(f"**{parts.plain(run.id)}** {_badge(run, _)}", width="content")
+        if run.state in _OPEN and row.button(
+            _("Cancel"), key=f"stop {run.id}", icon=":material/stop_circle:"
+        ):
             with parts.said():
                 house.cancel_run(who, run.id)
         again = run.state in ("cancelled", "short", "failed", "interrupted")
         if again and row.button(_("Go on"), key=f"on {run.id}", icon=":material/play_arrow:"):
             with parts.said():
                 house.resume_run(who, run.id)
+                st.rerun()
+        if run.state not in _OPEN and counts.get("ended"):
+            with row.container(width="content"):
+                place.link(
+                    "explore", _("Look at the rows"), ":material/table:", query={"run": run.id}
+                )
         st.progress(min(1.0, made / run.rows) if run.rows else 1.0)
         words = [
             _("{made} of {rows} rows").format(made=f"{made:,}", rows=f"{run.rows:,}"),
@@ -206,7 +277,13 @@ def _run(house: House, who: Person, run: Run, _: Texts) -> None:
         st.caption(parts.plain(", ".join(words)))
 
 
-def _state(run: Run, _: Texts) -> str:
+def _badge(run: Run, _: Texts) -> str:
+    color = {"finished": "green", "running": "blue", "created": "gray"}.get(run.state, "orange")
+    return f":{color}-badge[{parts.plain(state(run, _))}]"
+
+
+def state(run: Run, _: Texts) -> str:
+    """How a run stands, in the reader's language."""
     return {
         "created": _("waits for a worker"), "running": _("at work"), "finished": _("finished"),
         "short": _("short: something failed"), "cancelled": _("cancelled"),
