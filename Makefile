@@ -1,6 +1,6 @@
 # Every target with a line of help: `make`. The two that matter: `make demo`, `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test lint types test-rust test-python bench bench-gateway bench-peers docs lock clean
+.PHONY: help install demo serve test lint types test-rust test-python bench bench-batch bench-gateway bench-peers docs lock clean
 
 BIN := .venv/bin
 UV := $(BIN)/uv
@@ -54,6 +54,9 @@ bench: install ## measure, side by side with a bare client; fails when a figure 
 
 bench-gateway: install ## what the gateway adds to the first token, and 300 streams at once
 	$(BIN)/python benchmarks/gateway.py
+
+bench-batch: install ## a batch from its order to its results on the disk, and a million lines validated
+	$(BIN)/python benchmarks/batch.py
 
 bench-peers: install ## the same with the Python peers, each in an environment of its own
 	benchmarks/peers/setup.sh

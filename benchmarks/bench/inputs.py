@@ -36,15 +36,20 @@ SCHEMA = {
 }
 
 
-def requests_file(requests: int) -> Path:
-    """A file of that many requests, markers from 0; written once."""
-    file = BUILD / f"requests-{requests}.jsonl"
+def requests_file(requests: int, *, named: bool = False) -> Path:
+    """A file of that many requests, markers from 0; written once.
+
+    named: as lines of a batch, with a `custom_id`.
+    """
+    file = BUILD / f"requests-{'batch-' if named else ''}{requests}.jsonl"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(f".{os.getpid()}")
         with part.open("w") as lines:
             for marker in range(requests):
-                lines.write(json.dumps(contract.body(marker)) + "\n")
+                body = contract.body(marker)
+                line = {"custom_id": f"r{marker}", "body": body} if named else body
+                lines.write(json.dumps(line) + "\n")
         part.rename(file)
     return file
 

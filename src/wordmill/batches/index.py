@@ -4,6 +4,7 @@ import logging
 import re
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -20,6 +21,8 @@ AROUND: Final = 60
 """Characters of an excerpt on each side of a word."""
 TEXT: Final = 20_000
 """Characters of a request, and of an answer, by which it is found."""
+SHARE: Final = 0.2
+"""Of the time, what filling the index takes from the batches that are under way."""
 
 log = logging.getLogger(__name__)
 
@@ -143,13 +146,24 @@ class Index:
             while piece := file.read(PIECE):
                 yield piece
 
-    def catch_up(self, batch: Batch) -> None:
-        """Take in the blocks that are done and not here. Raises StorageError."""
-        with self._lock:
-            here = self._store.blocks(batch.id)
-            for block in self._batches.blocks(batch.id, done=True):
-                if block.number not in here:
-                    self._store.add(batch.id, block.number, list(self._entries(batch, block)))
+    def catch_up(self, batch: Batch, share: float = 1.0) -> None:
+        """Take in the blocks that are done and not here. Raises StorageError.
+
+        share: of the time, the part that is spent on it.
+        """
+        here = self._store.blocks(batch.id)
+        for block in self._batches.blocks(batch.id, done=True):
+            if block.number in here or self._closed:
+                continue
+            began = time.monotonic()
+            with self._lock:
+                self._store.add(batch.id, block.number, list(self._entries(batch, block)))
+            if share < 1.0:
+                self._pause((time.monotonic() - began) * (1 / share - 1))
+
+    def _pause(self, seconds: float) -> None:
+        with self._came:
+            self._came.wait_for(lambda: self._closed, seconds)
 
     def _these(
         self, owner: str, batch: str | None, dataset: str | None, source: str | None
@@ -212,7 +226,7 @@ class Index:
                 try:
                     batch = self._batches.find(name)
                     if batch is not None:
-                        self.catch_up(batch)
+                        self.catch_up(batch, SHARE)
                 except WordmillError as error:
                     log.error("the results of %s could not be indexed: %s", name, error)
 

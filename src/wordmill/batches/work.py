@@ -66,9 +66,8 @@ class Worker:
             raise
 
     def _do(self, work: Work, person: Person, batch: Batch) -> None:
-        catalog = catalog_of(self._database, self._settings, person.id)
         if batch.state == "validating":
-            if not self._validate(work, batch, catalog):
+            if not self.validate(work, batch):
                 return
             self._batches.move(batch.id, "in_progress")
             batch = self._batches.get(batch.owner, batch.id)
@@ -76,6 +75,7 @@ class Worker:
             self._batches.forget_blocks(batch.id)
             self._batches.move(batch.id, "cancelled")
             return
+        catalog = catalog_of(self._database, self._settings, person.id)
         sitting = Sitting(self, work, person, batch, catalog)
         if sitting.run():
             self._batches.move(batch.id, "finalizing")
@@ -88,8 +88,9 @@ class Worker:
 
     # Validating
 
-    def _validate(self, work: Work, batch: Batch, catalog: Catalog) -> bool:
+    def validate(self, work: Work, batch: Batch) -> bool:
         """Check all lines and cut them into blocks; whether the batch goes on."""
+        catalog = catalog_of(self._database, self._settings, batch.owner)
         file = self._batches.files.get(batch.owner, batch.file)
         splitter = Splitter(self.rules(batch, catalog.names()))
         self._batches.forget_blocks(batch.id)
