@@ -278,6 +278,56 @@ def test_an_older_schema_is_copied_and_brought_up_to_date(settings: Settings) ->
         assert kept.execute("SELECT id FROM jobs").fetchall() == [("old",)]
 
 
+def older_on_postgresql(settings: Settings) -> None:
+    """A PostgreSQL database of the first schema that holds one job."""
+    engine = database._engine(settings.database_url, None)
+    with engine.connect() as connection, connection.begin():
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        row = {name: json.dumps(v) if isinstance(v, dict) else v for name, v in job("old").items()}
+        places = ", ".join(f":{name}" for name in row)
+        connection.execute(text(f"INSERT INTO jobs ({', '.join(row)}) VALUES ({places})"), row)
+    engine.dispose()
+
+
+def test_postgresql_keeps_the_tables_as_they_were(
+    settings: Settings, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORDMILL_DATABASE_URL", postgres_url)
+    older_on_postgresql(load())
+    with open_database(load()) as opened:
+        assert names(opened) == ["old"]
+        with opened.read() as connection:
+            assert database.revision(connection) == HEAD
+            kept = f'"before_{HEAD}"'
+            jobs = connection.execute(text(f"SELECT id FROM {kept}.jobs")).scalars().all()
+            schema = connection.execute(text(f"SELECT * FROM {kept}.alembic_version")).scalar()
+    assert (jobs, schema) == (["old"], "0001")
+
+
+def test_a_migration_that_fails_changes_nothing_on_postgresql_either(
+    settings: Settings, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORDMILL_DATABASE_URL", postgres_url)
+    older_on_postgresql(load())
+    engine = database._engine(postgres_url, None)
+    with engine.begin() as connection:
+        # The table that a later migration is about to make is in its way.
+        connection.execute(text("CREATE TABLE conversations (x int)"))
+    with pytest.raises(StorageError, match='relation "conversations" already exists'):
+        open_database(load())
+    with engine.begin() as connection:
+        assert database.revision(connection) == "0001"
+        schemas = (
+            "SELECT count(*) FROM information_schema.schemata WHERE schema_name LIKE 'before%'"
+        )
+        assert connection.execute(text(schemas)).scalar() == 0
+        connection.execute(text("DROP TABLE conversations"))
+    engine.dispose()
+    open_database(load()).close()
+
+
 def test_a_migration_that_fails_changes_nothing(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

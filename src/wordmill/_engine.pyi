@@ -42,7 +42,6 @@ __all__ = [
     "Stream",
     "cache_prune",
     "cache_stats",
-    "canonical",
     "digest",
 ]
 
@@ -132,6 +131,8 @@ class Engine:
     ) -> int:
         """Offer requests; how many were taken, from the front. Waits while none fits.
 
+        Raises EngineFault when the engine has failed, was closed, or after `finish`.
+
         ids: non-negative, below 2**63, each once a run.  texts: flattened, as many for each id as
         the shape has slots.  salts: one an id, below 2**53; with 0 equal requests share an answer.
         """
@@ -157,7 +158,8 @@ class Engine:
         """Outcomes as they become durable: up to `limit`.
 
         Waits up to `timeout` for the first one, and from then `linger` for more (seconds). Empty
-        when the time is up or all is done (see `idle`).
+        when the time is up or all is done (see `idle`). Raises EngineFault when the engine has
+        failed or was closed and nothing is left.
         """
     @property
     def idle(self) -> bool:
@@ -200,8 +202,6 @@ class Engine:
 
         Everything not answered by then comes out of `poll` as `cancelled`.
         """
-    def raise_budget(self, budget: str) -> None:
-        """New ceilings (JSON as in the config), while running."""
     def close(self) -> None:
         """Stop at once, what is durable stays; streams end as `cancelled`. Idempotent.
 
@@ -343,9 +343,6 @@ class Rehearsal:
 
 def digest(text: str) -> str:
     """32 hex digits of the canonical form of a JSON text; ValueError for what we do not accept."""
-
-def canonical(text: str) -> str:
-    """The canonical form: keys sorted, no spaces, numbers as they were written."""
 
 def cache_stats(cache: str) -> str:
     """JSON {entries, bytes (of the records files), oldest, newest (Unix seconds; if any)}."""

@@ -41,7 +41,7 @@ REHEARSAL = Model(name="rehearsal", provider="rehearsal", base_url=IDENTITY, mod
 """Always there, needs nothing, never a silent stand-in for another."""
 
 LACKING = frozenset({
-    "json_schema", "json_object", "system", "parts", "seed",
+    "json_schema", "json_object", "system", "parts", "seed", "vision",
     *BOUNDS, "chat_template_kwargs", "frequency_penalty", "logit_bias", "logprobs", "metadata",
     "min_p", "modalities",
     "parallel_tool_calls", "presence_penalty", "prediction", "reasoning_effort",

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -106,6 +107,80 @@ def test_a_stored_conversation_goes_on(client: openai.OpenAI, server: Server) ->
         client.chat.completions.create(
             model="rehearsal", messages=HELLO, extra_body={"conversation": "nobody's"}
         )
+
+
+def test_a_stored_conversation_goes_on_in_pieces(client: openai.OpenAI, server: Server) -> None:
+    bob = server.people["bob"]
+    kept = server.house.conversations.create(bob, model="rehearsal")
+    answer = client.chat.completions.create(
+        model="rehearsal", messages=HELLO, stream=True, extra_body={"conversation": kept.id},
+        stream_options={"include_usage": True}, extra_headers={"Idempotency-Key": "one"},
+    )  # fmt: skip
+    assert answer.response.headers["x-wordmill-conversation"] == kept.id
+    chunks = list(answer)
+    text = "".join(one.delta.content or "" for chunk in chunks for one in chunk.choices)
+    question, message = server.house.conversations.branch(bob, kept.id)
+    assert (question.text, message.text) == (HELLO[0]["content"], text)
+    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == message.usage["output"]  # type: ignore[index]
+    # Said once more with the same key, it is said once.
+    again = client.chat.completions.create(
+        model="rehearsal", messages=HELLO, extra_body={"conversation": kept.id},
+        extra_headers={"Idempotency-Key": "one"},
+    )  # fmt: skip
+    assert again.choices[0].message.content == text
+    assert len(server.house.conversations.branch(bob, kept.id)) == 2
+    with pytest.raises(openai.BadRequestError) as own:
+        client.chat.completions.create(
+            model="rehearsal", messages=HELLO, temperature=1,
+            extra_body={"conversation": kept.id},
+        )  # fmt: skip
+    assert own.value.param == "temperature"
+
+
+def test_the_other_clients_ways_with_responses(client: openai.OpenAI, server: Server) -> None:
+    class Person(BaseModel):
+        name: str
+        age: int
+
+    with client.responses.stream(model="rehearsal", input="Who is it?") as stream:
+        kinds = [event.type for event in stream]
+        final = stream.get_final_response()
+    assert (kinds[0], kinds[-1]) == ("response.created", "response.completed")
+    assert final.output_text
+    parsed = client.responses.parse(model="rehearsal", input="Who is it?", text_format=Person)
+    assert isinstance(parsed.output_parsed, Person)
+
+    async def in_a_loop() -> str:
+        async with openai.AsyncOpenAI(
+            base_url=f"{server.url}/v1", api_key=server.keys["bob"], max_retries=0
+        ) as other:
+            made = [
+                event.delta
+                async for event in await other.responses.create(
+                    model="rehearsal", input="Who is it?", stream=True
+                )
+                if event.type == "response.output_text.delta"
+            ]
+            return "".join(made)
+
+    assert asyncio.run(in_a_loop()) == final.output_text
+
+
+def test_what_a_server_refuses_is_said(server: Server, client: openai.OpenAI) -> None:
+    from tests.servers.talking import talking
+
+    with talking("Fine.") as talk:
+        talk.refuse = lambda body: (
+            (400, "Unsupported parameter: 'top_k'") if "top_k" in body else None
+        )
+        server.house.catalog.add(checked({"name": "plain", "model": "m", "base_url": talk.url}))
+        raw = client.chat.completions.with_raw_response.create(
+            model="plain", messages=HELLO, extra_body={"top_k": 5}
+        )
+    assert raw.parse().choices[0].message.content == "Fine."
+    assert "the server refused `top_k`" in raw.headers["x-wordmill-degraded"]
 
 
 def test_errors_are_openais(client: openai.OpenAI, server: Server) -> None:
@@ -246,5 +321,45 @@ def test_a_client_that_goes_ends_the_request_upstream(server: Server) -> None:
             lines = answer.iter_lines()
             while "on " not in next(lines):
                 pass
-        assert _Endless.closed.wait(5)
+        assert _Endless.closed.wait(20)
         upstream.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": HELLO}),
+        ("/v1/chat/completions", {"messages": HELLO, "stream": True}),
+        ("/v1/responses", {"input": "Hello", "stream": True}),
+        ("/v1/embeddings", {"input": "Hello"}),
+    ],
+)
+def test_a_client_that_goes_before_a_word_came_ends_it_too(
+    server: Server, path: str, body: dict[str, object]
+) -> None:
+    closed, asked = threading.Event(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as upstream:
+
+        def silent() -> None:
+            connection, _ = upstream.accept()
+            with connection:
+                connection.recv(65536)
+                asked.set()
+                while connection.recv(65536):
+                    pass
+                closed.set()
+
+        threading.Thread(target=silent, daemon=True).start()
+        address = f"http://127.0.0.1:{upstream.getsockname()[1]}/v1"
+        server.house.catalog.add(checked({"name": "silent", "model": "m", "base_url": address}))
+        port = int(server.url.rpartition(":")[2])
+        sent = json.dumps({"model": "silent", **body}).encode()
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            head = (
+                f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.keys['bob']}"
+                f"\r\nContent-Length: {len(sent)}\r\n\r\n"
+            )
+            client.sendall(head.encode() + sent)
+            assert asked.wait(20)
+            assert not closed.is_set()
+        assert closed.wait(20)

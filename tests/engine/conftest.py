@@ -159,20 +159,24 @@ class Driver:
 
 @pytest.fixture
 def drive(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
-    """Engines for a URL: `drive(url, records=True, lane={...}, **config)`; closed at the end."""
+    """Engines for a URL: `drive(url, lane={...}, **config)`; closed at the end.
+
+    records: whether they keep any, or the file's name.
+    """
     started: list[Driver] = []
 
     def start(
         url: str,
-        records: bool = True,
+        records: bool | str = True,
         lane: dict[str, Any] | None = None,
         lanes: list[dict[str, Any]] | None = None,
         body: dict[str, Any] | None = None,
         **config: Any,
     ) -> Driver:
         first = {"name": "m", "base_url": url, "model": "mock-1", "concurrency": 16, **(lane or {})}
+        name = records if isinstance(records, str) else "records.db"
         whole = {
-            "records": str(tmp_path / "records.db") if records else None,
+            "records": str(tmp_path / name) if records else None,
             "owner": "local",
             "lanes": [first, *(lanes or [])],
             **config,

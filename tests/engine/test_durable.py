@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -383,3 +384,21 @@ def test_a_damaged_index_is_set_aside_and_made_again(start, serve, drive, tmp_pa
         assert (tmp_path / "cache.db.damaged").exists()
     third = drive(serve(echo).url, records=False, cache=str(tmp_path / "cache.db"))
     third.ask({0: "p0"})
+
+
+def test_a_cache_of_many_runs_holds_few_of_their_files_open(serve, drive, tmp_path):
+    server = serve(echo)
+    cache = str(tmp_path / "cache.db")
+    for n in range(24):
+        run = drive(server.url, records=f"run{n}.db", cache=cache)
+        run.ask({n: f"p{n}"})
+        run.engine.close()
+    last = drive(server.url, records=False, cache=cache)
+    found = last.ask({n: f"p{n}" for n in range(24)})
+    assert all(outcome["flags"] & CACHED for outcome in found.values())
+    held = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            held.add(str(link.readlink()))
+    assert 0 < sum(name.endswith(".db") and "/run" in name for name in held) <= 16
+    assert len(server.bodies) == 24

@@ -1,6 +1,7 @@
 """Budget, cancel, fallback, rates: what is sent, and when."""
 
 import json
+import socket
 import sqlite3
 import threading
 import time
@@ -139,6 +140,27 @@ def test_a_fallback_takes_over_from_a_wrong_key(serve, drive):
     assert len(broken.bodies) == 3
 
 
+def test_a_slow_fallback_does_not_take_in_more_than_it_can_send(serve, drive):
+    release = threading.Event()
+    broken = serve(lambda number, body: refused(401, "wrong"))
+    other = serve(lambda number, body: release.wait(30) and said("fine"))
+    driver = drive(
+        broken.url,
+        lane={"fallback": "b"},
+        lanes=[{"name": "b", "base_url": other.url, "model": "m", "concurrency": 2}],
+    )
+    total = 20_000
+    ids, texts, salts = list(range(total)), ["p"] * total, [n + 1 for n in range(total)]
+    taken, none = 0, 0
+    while none < 3 and taken < total:
+        more = driver.engine.submit(driver.shape, ids[taken:], texts[taken:], salts[taken:], 0.3)
+        taken, none = taken + more, 0 if more else none + 1
+    assert taken < 6000
+    release.set()
+    outcomes = driver.collect(taken, 60)
+    assert [outcome["error"] for outcome in outcomes.values()].count(None) >= taken - 3
+
+
 def test_fallbacks_that_go_in_a_circle_are_refused():
     lanes = [
         {"name": name, "base_url": "http://127.0.0.1:9/v1", "model": "m", "fallback": other}
@@ -269,6 +291,19 @@ def test_what_is_cut_is_charged_at_the_most_that_it_can_have_cost(serve, drive):
     # The bound on its answer, and a token for each byte of the request.
     assert spent["requests"] == 1
     assert 150 < spent["tokens"] < 250
+
+
+def test_what_was_never_sent_costs_no_tokens(drive):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        # Whoever comes now waits for a place.
+        with socket.create_connection(address):
+            driver = drive(
+                f"http://127.0.0.1:{address[1]}/v1",
+                lane={"first_byte_seconds": 0.3, "attempts": 1},
+            )
+            assert driver.ask({0: "p"})[0]["detail"] == "no answer within 0.3 s"
+            assert driver.metrics()["spent"]["tokens"] == 0
 
 
 @pytest.mark.parametrize("most", [2**64 - 1, 2**64, 1e30, 5000.0])

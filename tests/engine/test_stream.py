@@ -192,12 +192,28 @@ def test_a_whole_answer_comes_in_one_piece_through_the_same_retries(serve, drive
     assert all("stream" not in body for body in server.bodies)
 
 
-def test_a_whole_answer_that_is_waited_for_can_be_cancelled(serve, drive):
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("head", [True, False])
+def test_a_whole_answer_that_is_waited_for_can_be_cancelled(head, whole, serve, drive):
+    """Also where a stream was asked for, and after the head of the answer has come."""
     release = threading.Event()
-    server = serve(lambda number, body: release.wait(10) and said("late"))
-    stream = drive(server.url).engine.stream("m", CHAT, BODY, whole=True)
-    while not server.bodies:
-        time.sleep(0.01)
+    begun = threading.Event()
+
+    def answer(handler):
+        if head:
+            handler.send_response(200)
+            handler.send_header("Content-Type", "application/json")
+            handler.send_header("Content-Length", "100")
+            handler.end_headers()
+        begun.set()
+        release.wait(10)
+        handler.close_connection = True
+
+    server = serve(lambda number, body: answer)
+    stream = drive(server.url).engine.stream("m", CHAT, BODY, whole=whole)
+    assert begun.wait(10)
+    # So that the engine, too, has seen the head.
+    time.sleep(0.05)
     stream.cancel()
     assert read(stream, 2) == []
     assert stream.record().errors[0] == "cancelled"
@@ -273,6 +289,15 @@ def test_a_stream_without_a_word_is_tried_again(serve, drive):
     stream = drive(server.url).engine.stream("m", CHAT, BODY)
     assert read(stream) == ["fine"]
     assert stream.record().attempts[0] == 2
+
+
+def test_a_stream_that_breaks_while_it_reasons_is_not_told_twice(serve, drive):
+    thought = {"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]}
+    server = serve(lambda number, body: lambda h: events(h, thought))
+    stream = drive(server.url).engine.stream("m", CHAT, BODY)
+    assert read(stream) == []
+    assert (stream.next_reasoning(), stream.record().errors[0]) == ("hm", "cut")
+    assert len(server.bodies) == 1
 
 
 def test_a_cancelled_stream_costs_what_had_come(serve, drive):

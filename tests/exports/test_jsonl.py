@@ -20,7 +20,7 @@ def test_only_kept_rows_leave(tickets: Dataset, tmp_path: Path) -> None:
     kept = [row for row in made if row["kept"]]
     assert [row["row"] for row in rows] == [row["row"] for row in kept]
     assert result.rows == len(kept)
-    assert result.skipped == {"turned down by keep": 2500 - len(kept)}
+    assert result.skipped == {"not kept by keep": 2500 - len(kept)}
 
 
 def test_all_rows_leave_when_asked(tickets: Dataset, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def test_kept_rows_in_one_file(tickets: Dataset, tmp_path: Path) -> None:
     kept = [row for row in range(2500) if ticket(row, size=60)["kept"]]
     assert table["row"].to_pylist() == kept
     assert table.schema.equals(tickets.table().schema())
-    assert (result.rows, result.skipped) == (len(kept), {"turned down by keep": 2500 - len(kept)})
+    assert (result.rows, result.skipped) == (len(kept), {"not kept by keep": 2500 - len(kept)})
 
 
 def test_items_of_dropped_rows_are_dropped_too(

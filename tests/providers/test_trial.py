@@ -1,6 +1,5 @@
 import socket
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -149,8 +148,10 @@ def test_https_where_there_is_only_http() -> None:
 
 
 def test_a_server_that_is_slow() -> None:
-    with serving(lambda _: time.sleep(0.6) or Told()) as server:
+    over = threading.Event()
+    with serving(lambda _: Told() if over.wait(30) else Told(500)) as server:
         trial = provider(server.url).test()
+        over.set()
     assert trial.sentence == (
         f"{server.url} did not answer in time (nothing after 0.3 s). It may be loading the model: "
         "wait, or raise WORDMILL_FIRST_BYTE_SECONDS."

@@ -140,7 +140,7 @@ def test_the_dataset_says_when_it_was_made_and_how_long_answers_took(
     assert (second.started, second.first_request) == (first.started, first.first_request)
     assert second.ended > first.ended
     assert second.seconds > first.seconds
-    assert second.columns["note"].answers == 12
+    assert second.columns["note"].answers == 20
     assert whole.as_json()["timings"]["first_request"] == first.first_request
 
 

@@ -1,5 +1,6 @@
 """Quantiles of times, without the times."""
 
+import json
 import random
 
 import pytest
@@ -14,6 +15,7 @@ def test_quantiles_are_within_one_percent() -> None:
     for start in range(0, len(times), 100):
         latencies.add(times[start : start + 100])
     ordered = sorted(times)
+    latencies = Latencies(json.loads(json.dumps(latencies.counts())))
     assert latencies.number == 10_001
     assert latencies.quantile(0.5) == pytest.approx(ordered[5000], rel=0.0101)
     assert latencies.quantile(0.95) == pytest.approx(ordered[9500], rel=0.0101)

@@ -74,3 +74,8 @@ def test_a_row_in_full() -> None:
         "          error  cut: x",
         "  lost   [failed] refused: no",
     ]
+
+
+def test_a_row_that_keep_cannot_judge() -> None:
+    record = {"row": 3, "values": {}, "errors": {"recipe.keep": "keep: no"}, "kept": False}
+    assert list(row_lines(record, ())) == ["row 3  (not kept: `keep` cannot judge it)"]

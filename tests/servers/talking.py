@@ -17,11 +17,13 @@ Piece: TypeAlias = str | float | dict[str, Any]
 @dataclass
 class Talking:
     """say: what is answered to a request.  refuse: the status and the words of a refusal, or None.
+    read: the tokens of a request, as the server counts them.
     asked: the bodies so far.  hung_up: how many requests ended because nobody listened any more.
     """
 
     say: Callable[[Body], Iterable[Piece]]
     refuse: Callable[[Body], tuple[int, str] | None] = lambda _: None
+    read: Callable[[Body], int] = lambda _: 7
     url: str = ""
     asked: list[Body] = field(default_factory=list)
     hung_up: int = 0
@@ -60,9 +62,8 @@ def talking(say: Callable[[Body], Iterable[Piece]] | str = "Hello.") -> Iterator
                     words += len(str(piece).split())
                     self._send({"choices": [{"index": 0, "delta": delta}]})
                 self._send({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-                self._send(
-                    {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": words}}
-                )
+                usage = {"prompt_tokens": talk.read(body), "completion_tokens": words}
+                self._send({"choices": [], "usage": usage})
                 self._write(b"data: [DONE]\n\n")
                 self.wfile.write(b"0\r\n\r\n")
             except OSError:

@@ -32,7 +32,8 @@ class Bench:
         self.page.goto(self.url + path)
         self.page.fill("#email", ADMIN)
         self.page.fill("#password", password)
-        self.page.click("button[type=submit]")
+        with self.page.expect_navigation(wait_until="commit"):
+            self.page.click("button[type=submit]")
 
     def picture(self, name: str) -> None:
         """Keep how the page looks."""
@@ -58,6 +59,25 @@ class Bench:
 
     def button(self, name: str, within: Locator | None = None) -> Locator:
         return (within or self.page).get_by_role("button", name=re.compile(rf"{name}$"))
+
+    def link(self, name: str) -> Locator:
+        return self.page.get_by_role("link", name=re.compile(rf"{name}$")).first
+
+    @property
+    def beside(self) -> Locator:
+        """What stands beside the page, or lies over it on a telephone."""
+        return self.page.get_by_test_id("stSidebar")
+
+    def open_beside(self) -> None:
+        self.page.get_by_test_id("stExpandSidebarButton").click()
+        expect(self.beside.get_by_test_id("stSidebarCollapseButton")).to_be_in_viewport()
+
+    def drawer(self) -> Locator:
+        """Open the settings of the conversation."""
+        self.button("Settings", self.page.locator(".st-key-talk")).click()
+        found = self.page.get_by_role("dialog")
+        expect(found.get_by_role("tab").first).to_be_visible()
+        return found
 
     def chosen(self, label: str) -> Locator:
         """The input of a field with that label."""

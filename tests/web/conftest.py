@@ -16,7 +16,14 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    Playwright,
+    expect,
+    sync_playwright,
+)
 
 from tests.servers.talking import Body, Piece, Talking, talking
 from tests.web.bench import ADMIN, PASSWORD, Bench
@@ -29,6 +36,8 @@ FLAGS = (
     "--disable-gpu",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
+PATIENCE = 45_000
+"""Milliseconds: on a machine with other work a page takes its time."""
 WORDS = (
     "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
     "twelve",
@@ -89,12 +98,20 @@ def served(folder: Path, **variables: str) -> Iterator[Server]:
 
 
 def answer(body: Body) -> Iterator[Piece]:
-    """`slow`: twelve words in six seconds. `say: ...`: just that. Else what was asked, again."""
+    """`slow`: twelve words in six seconds. `silent`: nothing for long. `think`: reasoning first.
+    `say: ...`: just that. Else what was asked, again.
+    """
     asked = body["messages"][-1]["content"]
     if asked.startswith("slow"):
         for word in WORDS:
             yield f"{word} "
             yield 0.5
+    elif asked.startswith("silent"):
+        yield 90.0
+    elif asked.startswith("think"):
+        yield {"reasoning_content": "It is about mills."}
+        yield 1.0
+        yield "Mills."
     elif "a title" in asked:
         yield "A short title"
     elif asked.startswith("say: "):
@@ -128,6 +145,7 @@ def server(talk: Talking, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
     # Not for the whole session: while it lives, asyncio.run() is refused on this thread.
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as found:
         yield found
 
@@ -179,7 +197,7 @@ def opened(
         options.setdefault("viewport", {"width": 1280, "height": 850})
         options.setdefault("locale", "en-GB")
         context = browser.new_context(**options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
         note(page, url or server.url)

@@ -147,6 +147,38 @@ def test_signing_in_at_an_openid_provider(door: Callable[..., Any]) -> None:
         assert again.status_code == 401
 
 
+def test_a_password_is_chosen_with_a_code(door: Callable[..., Any]) -> None:
+    house, browser = door()
+    ann = house.accounts.people.local()
+    code = house.accounts.people.reset(ann, ann.id)
+    assert f'value="{code}"' in browser.get(f"/password?code={code}").text
+    form = {"code": code, "password": "another horse battery staple"}
+    assert browser.post("/password", data={**form, "code": "WRONG"}).status_code == 401
+    done = browser.post("/password", data=form)
+    assert (done.status_code, done.headers["location"]) == (303, "/")
+    assert house.accounts.sessions.check(browser.cookies[COOKIE]).id == ann.id
+    assert browser.post("/password", data=form).status_code == 401
+
+
+def test_the_files_of_a_shared_branch_run_nothing(door: Callable[..., Any]) -> None:
+    house, browser = door()
+    ann = house.accounts.people.local()
+    kept = house.conversations.create(ann, title="Mills")
+    data = b"<script>alert(1)</script>"
+    add = house.conversations.attachments.add
+    file = add(ann, "a page.html", data, "text/html", conversation=kept.id)
+    other = add(ann, "other.txt", b"a secret", conversation=kept.id)
+    house.conversations.add(ann, kept.id, "user", "See.", door="web", attachments=[file.id])
+    _, token = house.conversations.share(ann, kept.id)
+    assert f'href="/shared/{token}/{file.id}"' in browser.get(f"/shared/{token}").text
+    got = browser.get(f"/shared/{token}/{file.id}")
+    assert got.content == data
+    assert got.headers["content-type"] == "application/octet-stream"
+    assert got.headers["content-disposition"].startswith("attachment;")
+    assert "sandbox" in got.headers["content-security-policy"]
+    assert browser.get(f"/shared/{token}/{other.id}").status_code == 404
+
+
 def test_german_for_those_who_read_it(door: Callable[..., Any]) -> None:
     _, browser = door()
     assert "Anmelden" in browser.get("/login", headers={"accept-language": "de-CH"}).text

@@ -50,10 +50,11 @@ def test_what_is_filled_in_is_the_same_in_every_language(language: str) -> None:
 
 
 def test_no_text_is_put_together_out_of_the_translators_sight() -> None:
-    """`_` with anything but a literal cannot be found by a translator's tools."""
+    """`_` with anything but a literal, or inside a formatted one, is not found by their tools."""
     import ast
 
-    wrong = []
+    wrong: list[str] = []
+    literal: set[str] = set()
     for file in FOLDER.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if (
@@ -64,7 +65,10 @@ def test_no_text_is_put_together_out_of_the_translators_sight() -> None:
                 (argument,) = node.args
                 if not (isinstance(argument, ast.Constant) and isinstance(argument.value, str)):
                     wrong.append(f"{file.name}:{node.lineno}")
+                else:
+                    literal.add(argument.value)
     assert wrong == []
+    assert literal - texts() == set()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What people do in the workbench, in a real browser. Pictures: build/screenshots."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,10 @@ from tests.web.bench import ADMIN, PAGES, PASSWORD, Bench
 from tests.web.conftest import Server, served
 
 Opened = Callable[..., Bench]
+
+
+def _bytes(value: Any) -> bytes:
+    return json.dumps(value).encode()
 
 
 def test_the_first_admin_comes_by_the_code_of_the_log(opened: Opened, tmp_path: Path) -> None:
@@ -97,6 +102,82 @@ def test_stopping_keeps_what_had_come(bench: Bench, talk: Talking) -> None:
     assert talk.hung_up > gone
 
 
+def test_a_model_that_says_nothing_can_be_stopped(bench: Bench) -> None:
+    bench.say("silent, please")
+    expect(bench.answer(1)).to_contain_text("Thinking")
+    bench.button("Stop", bench.answer(1)).click()
+    expect(bench.answer(1)).to_contain_text("Stopped", timeout=15_000)  # long before it speaks
+
+
+def test_what_is_sent_meanwhile_waits_in_sight(bench: Bench) -> None:
+    bench.say("slow at first")
+    expect(bench.answer(1)).to_contain_text("one two")
+    bench.say("pears")
+    expect(bench.answer(2)).to_contain_text("pears")
+    expect(bench.answer(3)).to_contain_text("Waiting for the answer before it.")
+    expect(bench.answer(1)).to_contain_text("one two")
+    expect(bench.answer(1)).not_to_contain_text("twelve")
+    bench.page.reload()
+    expect(bench.box).to_be_visible()  # there is something to write in while an answer grows
+    bench.picture("waits-in-sight")
+    bench.button("Stop", bench.answer(1)).click()
+    expect(bench.answer(3)).to_contain_text("You said pears.")
+
+
+def test_reasoning_is_folded(bench: Bench) -> None:
+    bench.say("think of mills")
+    expect(bench.answer(1)).to_contain_text("Mills.")
+    expect(bench.button("Again", bench.answer(1))).to_be_visible()
+    thought = bench.answer(1).get_by_text("It is about mills.")
+    expect(thought).to_be_hidden()
+    bench.answer(1).get_by_text("Reasoning").click()
+    expect(thought).to_be_visible()
+
+
+def test_a_link_is_given_out_and_taken_back(bench: Bench, opened: Opened) -> None:
+    bench.say("say: **bold** ![picture](http://127.0.0.1:9/x) <b>tag</b>")
+    expect(bench.button("Again", bench.answer(1))).to_be_visible()
+    drawer = bench.drawer()
+    drawer.get_by_role("tab", name="Share and export").click()
+    bench.button("Make a read-only link", drawer).click()
+    address = drawer.get_by_test_id("stCode").inner_text().strip()
+    assert address.startswith(f"{bench.url}/shared/")
+    reader = opened().page
+    reader.goto(address)
+    expect(reader.locator("strong").last).to_have_text("bold")
+    expect(reader.locator("img, .said b:not(:first-child)")).to_have_count(0)
+    expect(reader.get_by_text("<b>tag</b>").first).to_be_visible()
+    bench.page.get_by_test_id("stCode").wait_for()
+    drawer.get_by_role("button", name=re.compile("Take back the link")).click()
+    expect(drawer.get_by_role("button", name=re.compile("Take back the link"))).to_have_count(0)
+    reader.reload()
+    expect(reader.get_by_text("This link leads nowhere")).to_be_visible()
+
+
+def test_an_export_of_chatgpt_is_imported_once(bench: Bench) -> None:
+    words = {"content_type": "text", "parts": ["Hello from there."]}
+    message = {"id": "b", "author": {"role": "user"}, "create_time": 1.7e9, "content": words}
+    nodes = {
+        "a": {"id": "a", "message": None, "parent": None, "children": ["b"]},
+        "b": {"id": "b", "message": message, "parent": "a", "children": []},
+    }
+    export = [{
+        "id": "x", "title": "From elsewhere", "create_time": 1.7e9, "update_time": 1.7e9,
+        "mapping": nodes, "current_node": "b",
+    }]  # fmt: skip
+    for line in ("1 conversations are new", "1 were known"):
+        bench.button("Import and export", bench.beside).click()
+        box = bench.page.get_by_role("dialog")
+        file = {"name": "c.json", "mimeType": "application/json", "buffer": _bytes(export)}
+        box.locator("input[type=file]").set_input_files(file)
+        bench.button("Import", box).click()
+        expect(box.get_by_test_id("stAlert")).to_contain_text(line)
+        box.get_by_role("button", name="Close").click()
+        expect(box).to_be_hidden()
+    bench.beside.get_by_role("link", name=re.compile("From elsewhere")).click()
+    expect(bench.answer(0)).to_contain_text("Hello from there.")
+
+
 def test_an_edit_is_a_branch_and_the_old_one_stays(bench: Bench) -> None:
     bench.say("apples")
     expect(bench.answer(1)).to_contain_text("You said apples.")
@@ -148,7 +229,7 @@ def test_a_revoked_session_ends_at_the_next_click(opened: Opened) -> None:
     expect(here.box).to_be_visible()
     there = opened(storage_state=here.page.context.storage_state())
     there.page.goto(there.url + "/logout")
-    here.button("New conversation").click()
+    here.link("New conversation").click()
     expect(here.page.get_by_text("You are no longer signed in.")).to_be_visible()
     expect(here.box).to_have_count(0)
 
@@ -157,14 +238,15 @@ def test_by_keys_alone(opened: Opened) -> None:
     one = opened()
     keys = one.page.keyboard
     one.page.goto(one.url + "/login")
-    keys.type(ADMIN)  # the first field has the focus
+    expect(one.page.locator("#email")).to_be_focused()  # the first field, by itself
+    keys.type(ADMIN)
     keys.press("Tab")
     keys.type(PASSWORD)
     keys.press("Enter")
     expect(one.box).to_be_visible()
     one.idle()
 
-    def tab_to(found: str, most: int = 40) -> None:
+    def tab_to(found: str, most: int = 60) -> None:
         for _ in range(most):
             keys.press("Tab")
             if one.page.evaluate(f"document.activeElement.matches({found!r})"):
@@ -181,7 +263,7 @@ def test_by_keys_alone(opened: Opened) -> None:
     expect(one.chosen("Your message")).to_be_visible()
     keys.press("Escape")
     expect(one.chosen("Your message")).to_be_hidden()
-    tab_to("a[href$=models]", 60)
+    tab_to("a[href$=models]")
     keys.press("Enter")
     expect(one.page.get_by_role("heading", name="Models")).to_be_visible()
 
@@ -198,6 +280,27 @@ def test_a_telephone_is_wide_enough(opened: Opened, signed_in: Any) -> None:
         assert one.too_wide == 0, path
 
 
+def test_on_a_telephone_the_list_gives_way_to_what_was_chosen(
+    opened: Opened, signed_in: Any
+) -> None:
+    one = opened(storage_state=signed_in, viewport={"width": 390, "height": 844}, has_touch=True)
+    one.go("/")
+    one.say("a mill by the sea")
+    expect(one.button("Again", one.answer(1))).to_be_visible()
+    one.open_beside()
+    one.picture("telephone-list")
+    one.link("New conversation").click()
+    expect(one.page.get_by_role("heading", name="What shall we talk about?")).to_be_in_viewport()
+    expect(one.beside).not_to_be_in_viewport()
+    one.open_beside()
+    one.beside.get_by_role("link", name=re.compile("a mill by the sea|A short title")).first.click()
+    expect(one.answer(1)).to_be_visible()
+    expect(one.beside).not_to_be_in_viewport()
+    one.drawer()
+    one.picture("telephone-drawer")
+    assert one.too_wide == 0
+
+
 def test_long_words_and_wide_tables_stay_in_the_window(opened: Opened, signed_in: Any) -> None:
     one = opened(storage_state=signed_in, viewport={"width": 390, "height": 844}, has_touch=True)
     one.go("/")
@@ -205,6 +308,15 @@ def test_long_words_and_wide_tables_stay_in_the_window(opened: Opened, signed_in
     expect(one.button("Again", one.answer(1))).to_be_visible()
     expect(one.answer(1).get_by_role("table")).to_be_visible()
     assert one.too_wide == 0
+
+
+def test_a_file_without_the_pages_own_token_is_refused(server: Server, signed_in: Any) -> None:
+    cookies = {one["name"]: one["value"] for one in signed_in["cookies"]}
+    url = f"{server.url}/_stcore/upload_file/a/b"
+    bare = {"wordmill": cookies["wordmill"]}
+    files = {"file": ("x.txt", b"x")}
+    assert httpx.put(url, cookies=bare, files=files).status_code == 403
+    assert httpx.put(url, files=files).status_code == 303
 
 
 def test_the_pages_in_the_dark(opened: Opened, signed_in: Any) -> None:
@@ -223,7 +335,7 @@ def test_in_the_browsers_language(opened: Opened) -> None:
     one.page.goto(one.url + "/login")
     expect(one.page.get_by_role("heading", name="Anmelden")).to_be_visible()
     one.sign_in()
-    expect(one.button("Neues Gespräch")).to_be_visible()
+    expect(one.link("Neues Gespräch")).to_be_visible()
     expect(one.page.get_by_role("link", name="Einstellungen").first).to_be_visible()
 
 

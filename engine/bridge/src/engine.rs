@@ -7,7 +7,7 @@ use pyo3::types::{PyBytes, PyFloat, PyInt, PyList, PyString};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use wordmill_core::config::{Ceilings, Config};
+use wordmill_core::config::Config;
 use wordmill_core::json;
 use wordmill_core::record::Outcome;
 use wordmill_core::stream::{Next, Stream as CoreStream};
@@ -270,14 +270,6 @@ impl Engine {
         })
     }
 
-    fn raise_budget(&self, budget: &str) -> PyResult<()> {
-        let ceilings: Ceilings = serde_json::from_str(budget).map_err(|error| PyValueError::new_err(error.to_string()))?;
-        door(|| {
-            self.core.raise_budget(ceilings);
-            Ok(())
-        })
-    }
-
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         door(|| {
             py.detach(|| self.core.close());
@@ -303,10 +295,12 @@ impl Stream {
 
     fn next(&self, py: Python<'_>, timeout: f64) -> PyResult<Option<String>> {
         let timeout = seconds(timeout)?;
+        // Asked before: what an engine said at its end is there when it is gone.
+        let gone = self.core.gone();
         match door(|| Ok(py.detach(|| self.stream.next(timeout))))? {
             Next::Text(text) => Ok(Some(text)),
             Next::End => Ok(None),
-            Next::Later => self.core.fault().map_or_else(|| Ok(Some(String::new())), |words| Err(fault(words))),
+            Next::Later => gone.map_or_else(|| Ok(Some(String::new())), |words| Err(fault(words))),
         }
     }
 
@@ -335,13 +329,6 @@ impl Stream {
 pub fn digest(text: &str) -> PyResult<String> {
     let form = door(|| json::canonical(text.as_bytes()).map_err(PyValueError::new_err))?;
     Ok(json::hex(&json::digest(&form)))
-}
-
-/// See `_engine.pyi`.
-#[pyfunction]
-pub fn canonical(text: &str) -> PyResult<String> {
-    let form = door(|| json::canonical(text.as_bytes()).map_err(PyValueError::new_err))?;
-    String::from_utf8(form).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 /// See `_engine.pyi`.

@@ -18,7 +18,7 @@ mod _engine {
     #[pymodule_export]
     use super::batch::{Blocks, Segment, Splitter};
     #[pymodule_export]
-    use super::engine::{cache_prune, cache_stats, canonical, digest, Batch, Engine, EngineFault, Stream};
+    use super::engine::{cache_prune, cache_stats, digest, Batch, Engine, EngineFault, Stream};
     #[pymodule_export]
     use super::rehearsal::Rehearsal;
 }

@@ -25,12 +25,15 @@ impl Attempt {
         Attempt { result: Err(failure), raw: Bytes::new(), shown: false, partial: String::new() }
     }
 
-    /// What a cancelled try may have cost, unless it is known; no secrets; not too long.
+    /// What a try may have cost that was cancelled or never sent, unless it is known; no secrets; not too long.
     fn settled(mut self, endpoint: &Endpoint, out: &Out) -> Self {
         if let Err(failure) = &mut self.result {
-            if failure.kind == Kind::Cancelled && failure.cost == Cost::Request {
-                failure.cost = if out.sent() { Cost::Most } else { Cost::Nothing };
-            }
+            failure.cost = match (failure.cost, failure.kind == Kind::Cancelled, out.sent()) {
+                (Cost::Request, true, true) => Cost::Most,
+                (Cost::Request, true, false) => Cost::Nothing,
+                (Cost::Most, _, false) => Cost::Request,
+                (cost, ..) => cost,
+            };
             failure.detail = shorten(&endpoint.scrub(std::mem::take(&mut failure.detail)));
         }
         self

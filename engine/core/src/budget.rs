@@ -54,11 +54,6 @@ impl Budget {
         self.spent.add(real);
     }
 
-    pub fn raise(&mut self, ceilings: Ceilings) {
-        self.ceilings = ceilings;
-        self.reached = None;
-    }
-
     /// There is a ceiling at all.
     pub fn limited(&self) -> bool {
         self.ceilings != Ceilings::default()
@@ -118,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn money_and_requests_have_ceilings_and_a_higher_one_goes_on() {
+    fn money_and_requests_have_ceilings_and_a_higher_one_goes_on_from_what_was_spent() {
         let mut budget = Budget::new(Ceilings { requests: Some(1), money: Some(1.0), tokens: None }, Spent::default());
         assert_eq!(budget.reserve(&most(1, 1, 2.0)), Verdict::Reached);
         assert_eq!(budget.reserve(&most(1, 1, 0.5)), Verdict::Go);
         budget.settle(&most(1, 1, 0.5), &most(1, 1, 0.5));
         assert_eq!(budget.reserve(&most(1, 1, 0.1)), Verdict::Reached);
         assert_eq!(budget.reached(), Some("1 of 1 requests are spent"));
-        budget.raise(Ceilings { requests: Some(2), money: Some(1.0), tokens: None });
+        let mut budget = Budget::new(Ceilings { requests: Some(2), money: Some(1.0), tokens: None }, most(1, 1, 0.5));
         assert_eq!(budget.reserve(&most(1, 1, 0.1)), Verdict::Go);
     }
 }

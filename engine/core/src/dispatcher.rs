@@ -170,9 +170,8 @@ impl Dispatcher {
     fn end_streams(&self, which: impl Fn(&Feed) -> bool, words: &str) {
         let state = &mut *self.state.borrow_mut();
         for lane in 0..state.lanes.len() {
-            let mut found = state.lanes[lane].streams(&which);
-            found.extend(self.shared.inboxes[lane].streams(&which));
-            for job in found {
+            self.shared.inboxes[lane].take_streams(&mut state.lanes[lane].going);
+            for job in state.lanes[lane].streams(&which) {
                 self.close_unsent(state, job, Failure::new(Kind::Cancelled, words));
             }
         }
@@ -180,11 +179,7 @@ impl Dispatcher {
 
     /// Take new orders; true: close.
     fn obey(&self) -> bool {
-        let mut orders = lock(&self.shared.orders);
-        if let Some(ceilings) = orders.ceilings.take() {
-            self.state.borrow_mut().budget.raise(ceilings);
-            lock(&self.shared.metrics).budget_reached = None;
-        }
+        let orders = lock(&self.shared.orders);
         if let Some(moment) = orders.cancel {
             self.draining.set(true);
             if moment <= Instant::now() {
@@ -221,17 +216,21 @@ impl Dispatcher {
             for job in lane.expired(now) {
                 self.expire(state, job);
             }
-            let lane = &mut state.lanes[index];
+            let (lane, inbox) = (&mut state.lanes[index], &self.shared.inboxes[index]);
+            inbox.take_streams(&mut lane.going);
             if lane.queue.is_empty() {
-                self.shared.inboxes[index].take(TAKE, &mut lane.queue);
+                inbox.take(TAKE, &mut lane.queue);
             }
             // What is new waits until the caller has taken what is done.
-            let waits = |job: &Job| !job.under_way() && self.shared.crowded();
-            if lane.queue.front().is_none_or(|job| waits(job)) {
+            let next = lane.going.pop_front().or_else(|| if self.shared.crowded() { None } else { lane.queue.pop_front() });
+            let Some(job) = next else {
                 lane.waiting_since = None;
                 return self.look_again(lane);
+            };
+            if lane.sought && lane.going.len() < TAKE / 2 {
+                lane.sought = false;
+                self.shared.wake.notify_one();
             }
-            let Some(job) = lane.queue.pop_front() else { return };
             if self.draining.get() {
                 self.close_unsent(state, *job, Failure::new(Kind::Cancelled, "the run was cancelled before this was asked"));
                 continue;
@@ -249,6 +248,13 @@ impl Dispatcher {
                     return self.look_again(lane);
                 }
                 Step::Fail(failure) => self.close_unsent(state, *job, failure),
+                Step::Divert(to) if state.lanes[to].going.len() >= TAKE => {
+                    // It is woken when the other lane has sent half of them.
+                    state.lanes[to].sought = true;
+                    let lane = &mut state.lanes[index];
+                    lane.first(job);
+                    return self.look_again(lane);
+                }
                 Step::Divert(to) => self.divert(state, job, to),
             }
         }

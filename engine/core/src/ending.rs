@@ -45,7 +45,7 @@ impl Dispatcher {
         job.owed.add(&real);
         let failure = attempt.result.as_ref().err();
         if failure.is_some_and(|failure| failure.kind == Kind::Cancelled) {
-            lane.governor.withdrawn();
+            lane.governor.withdrawn(started);
         } else {
             let detail = failure.map_or("", |failure| failure.detail.as_str());
             // Where nobody knows, a rate is not held back by the most that it can have been.
@@ -215,5 +215,5 @@ pub fn show(shown: &mut crate::metrics::LaneMetrics, lane: &Lane) {
     shown.in_flight = lane.governor.in_flight();
     shown.limit = lane.governor.limit();
     shown.backed_off = lane.governor.backed_off;
-    shown.queued = lane.queue.len() + lane.retries.len();
+    shown.queued = lane.going.len() + lane.queue.len() + lane.retries.len();
 }

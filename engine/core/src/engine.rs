@@ -1,7 +1,7 @@
 //! The engine as its callers see it: offer requests, poll outcomes, from any thread.
 
 use crate::cache::{Cache, FileLock};
-use crate::config::{Ceilings, Config};
+use crate::config::Config;
 use crate::dispatcher::{self, Dispatcher};
 use crate::http;
 use crate::offer::{job, Door, JsonLines, Lookup, Offer};
@@ -13,7 +13,7 @@ use crate::stream::{self, Stream};
 use crate::writer::{Order, Writer};
 use serde_json::Value;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,9 +26,11 @@ pub struct Engine {
     /// How many streams there were.
     streamed: AtomicU64,
     reader: Mutex<Option<Records>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    engine: Mutex<Option<JoinHandle<()>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     lock: Mutex<Option<FileLock>>,
+    /// It was closed, and all that it had to say is said.
+    over: AtomicBool,
 }
 
 impl Engine {
@@ -64,18 +66,17 @@ impl Engine {
             whole: config.whole,
         };
         let writer = spawn("wordmill-writer", &shared, move || writer.run())?;
-        let mut threads = Vec::new();
         let (ready, started) = std::sync::mpsc::channel();
-        {
+        let thread = {
             let (config, in_shared, orders) = (config.clone(), shared.clone(), orders.clone());
-            threads.push(spawn("wordmill-engine", &shared, move || {
+            spawn("wordmill-engine", &shared, move || {
                 dispatcher::run(
                     || Dispatcher::new(&config, in_shared, orders, spent),
                     // The starter waits for it, unless it was killed.
                     |result| drop(ready.send(result)),
                 );
-            })?);
-        }
+            })?
+        };
         let lookup = Lookup { own: Mutex::new(own), cache, resumes, lanes: names };
         let engine = Engine {
             door: Arc::new(Door { config, shared: shared.clone(), orders, lookup }),
@@ -83,9 +84,10 @@ impl Engine {
             shapes: RwLock::default(),
             streamed: AtomicU64::new(0),
             reader: Mutex::new(reader),
-            threads: Mutex::new(threads),
+            engine: Mutex::new(Some(thread)),
             writer: Mutex::new(Some(writer)),
             lock: Mutex::new(file_lock),
+            over: AtomicBool::new(false),
         };
         started.recv().unwrap_or_else(|_| Err(engine.fault().unwrap_or_else(|| "the engine's thread did not start".into())))?;
         Ok(engine)
@@ -187,13 +189,17 @@ impl Engine {
 
     /// Durable outcomes: see `_engine.pyi`.
     pub fn poll(&self, limit: usize, timeout: Duration, linger: Duration) -> Result<Vec<Outcome>, String> {
-        let (taken, room) = self.shared.outbox.take(limit.max(1), timeout, linger, || self.shared.failed() || self.shared.idle());
+        let ended = || self.gone().is_some() || self.shared.idle();
+        let (taken, room) = self.shared.outbox.take(limit.max(1), timeout, linger, ended);
         if room {
             self.shared.wake.notify_one();
         }
         self.shared.polled.fetch_add(taken.len() as u64, Ordering::AcqRel);
         if taken.is_empty() {
             self.door.check()?;
+            if !self.shared.idle() {
+                return self.gone().map_or(Ok(taken), Err);
+            }
         }
         Ok(taken)
     }
@@ -217,7 +223,7 @@ impl Engine {
             if orders.close {
                 return Err("the engine is closed".into());
             }
-            self.shared.inboxes[index].put([job].into());
+            self.shared.inboxes[index].put_stream(job);
         }
         self.shared.wake.notify_one();
         Ok(stream)
@@ -280,19 +286,14 @@ impl Engine {
         self.shared.wake.notify_one();
     }
 
-    pub fn raise_budget(&self, ceilings: Ceilings) {
-        lock(&self.shared.orders).ceilings = Some(ceilings);
-        self.shared.wake.notify_one();
-    }
-
     /// Stop at once; what is durable stays.
     pub fn close(&self) {
         lock(&self.shared.orders).close = true;
         self.shared.wake.notify_one();
         self.shared.outbox.wake();
-        let me = std::thread::current().id();
-        let threads: Vec<_> = lock(&self.threads).drain(..).collect();
-        for thread in threads.into_iter().filter(|thread| thread.thread().id() != me) {
+        // Held to the end: who closes it at the same time waits until it is closed.
+        let mut engine = lock(&self.engine);
+        if let Some(thread) = engine.take() {
             // A thread that panicked has said so in `fault`.
             let _ = thread.join();
         }
@@ -306,6 +307,13 @@ impl Engine {
         }
         self.door.close_cache();
         lock(&self.lock).take();
+        self.over.store(true, Ordering::Release);
+        self.shared.outbox.wake();
+    }
+
+    /// Why nothing more will come: a fault, or it was closed.
+    pub fn gone(&self) -> Option<String> {
+        self.fault().or_else(|| self.over.load(Ordering::Acquire).then(|| "the engine is closed".into()))
     }
 }
 
@@ -326,4 +334,16 @@ fn spawn(name: &str, shared: &Arc<Shared>, work: impl FnOnce() + Send + 'static)
             }
         })
         .map_err(|error| format!("{name}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_is_a_fault_with_its_words() {
+        let shared = Shared::new(1);
+        spawn("wordmill-test", &shared, || panic!("number {}", 7)).unwrap().join().unwrap();
+        assert_eq!(lock(&shared.fault).as_deref(), Some("wordmill-test panicked: number 7"));
+    }
 }

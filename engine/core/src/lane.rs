@@ -15,14 +15,19 @@ pub struct Lane {
     pub config: LaneConfig,
     pub endpoint: Rc<Endpoint>,
     pub governor: Governor,
+    /// Those under way, and streams: these wait for no caller who is slow to poll.
+    pub going: VecDeque<Box<Job>>,
+    /// New ones.
     pub queue: VecDeque<Box<Job>>,
     pub retries: BinaryHeap<Reverse<Retry>>,
     pub fallback: Option<usize>,
     /// Addresses of the few paths that are used.
     pub targets: Vec<(String, Rc<Uri>)>,
     pub waiting_since: Option<Instant>,
-    /// No job in the queue is out of time before this moment.
+    /// No job that waits here is out of time before this moment.
     pub expiry: Option<Instant>,
+    /// A lane that falls back to this one waits until there is room.
+    pub sought: bool,
 }
 
 impl Lane {
@@ -30,12 +35,14 @@ impl Lane {
         Ok(Lane {
             endpoint: Rc::new(Endpoint::new(config).map_err(|words| format!("model {:?}: {words}", config.name))?),
             governor: Governor::new(config, now),
+            going: VecDeque::new(),
             queue: VecDeque::new(),
             retries: BinaryHeap::new(),
             fallback,
             targets: Vec::new(),
             waiting_since: None,
             expiry: None,
+            sought: false,
             config: config.clone(),
         })
     }
@@ -48,13 +55,17 @@ impl Lane {
     /// Put a job that was sent before, or is to be sent next, in front of the others.
     pub fn first(&mut self, job: Box<Job>) {
         self.watch(&job);
-        self.queue.push_front(job);
+        if job.under_way() {
+            self.going.push_front(job);
+        } else {
+            self.queue.push_front(job);
+        }
     }
 
-    /// Put a job that another lane gave up behind the others.
+    /// Put a job that another lane gave up behind those that were here before, and ahead of what is new.
     pub fn last(&mut self, job: Box<Job>) {
         self.watch(&job);
-        self.queue.push_back(job);
+        self.going.push_back(job);
     }
 
     fn watch(&mut self, job: &Job) {
@@ -63,14 +74,14 @@ impl Lane {
         }
     }
 
-    /// Jobs of the queue whose time is over.
+    /// Jobs that wait here and whose time is over.
     pub fn expired(&mut self, now: Instant) -> Vec<Job> {
         if self.expiry.is_none_or(|expiry| now < expiry) {
             return Vec::new();
         }
-        let (mut over, mut left) = (Vec::new(), VecDeque::with_capacity(self.queue.len()));
+        let (mut over, mut left) = (Vec::new(), VecDeque::with_capacity(self.going.len()));
         self.expiry = None;
-        for job in std::mem::take(&mut self.queue) {
+        for job in std::mem::take(&mut self.going) {
             if job.began.is_some_and(|began| self.deadline(began) <= now) {
                 over.push(*job);
             } else {
@@ -78,15 +89,15 @@ impl Lane {
                 left.push_back(job);
             }
         }
-        self.queue = left;
+        self.going = left;
         over
     }
 
     /// Streams that wait here and of which `which` is true.
     pub fn streams(&mut self, which: impl Fn(&Feed) -> bool) -> Vec<Job> {
         let wanted = |job: &Job| job.stream.as_ref().is_some_and(&which);
-        let (found, left) = std::mem::take(&mut self.queue).into_iter().partition::<Vec<_>, _>(|job| wanted(job));
-        self.queue = left.into();
+        let (found, left) = std::mem::take(&mut self.going).into_iter().partition::<Vec<_>, _>(|job| wanted(job));
+        self.going = left.into();
         let (more, left) = std::mem::take(&mut self.retries).into_iter().partition::<Vec<_>, _>(|retry| wanted(&retry.0.job));
         self.retries = left.into();
         found.into_iter().chain(more.into_iter().map(|retry| retry.0.job)).map(|job| *job).collect()

@@ -62,6 +62,8 @@ pub struct Governor {
     open_until: Option<Instant>,
     /// When the breaker opened: what was sent before says nothing about the server now.
     opened_at: Instant,
+    /// Requests out that were sent since then.
+    probes: usize,
     cool: Duration,
     never_connected: u32,
     has_fallback: bool,
@@ -84,6 +86,7 @@ impl Governor {
             streak: 0,
             open_until: None,
             opened_at: now,
+            probes: 0,
             cool: COOL_FIRST,
             never_connected: 0,
             has_fallback: lane.fallback.is_some(),
@@ -137,11 +140,10 @@ impl Governor {
             if now < until {
                 return Admission::At(until);
             }
-            if self.in_flight > 0 {
+            if self.probes > 0 {
                 return Admission::AtEnd;
             }
-        }
-        if self.in_flight >= self.limit() {
+        } else if self.in_flight >= self.limit() {
             return Admission::AtEnd;
         }
         let mut at = self.paused.filter(|until| *until > now);
@@ -156,6 +158,7 @@ impl Governor {
     /// A request that was admitted goes out.
     pub fn sent(&mut self, now: Instant, estimated: u64) {
         self.in_flight += 1;
+        self.probes += usize::from(self.open_until.is_some());
         if let Some(bucket) = &mut self.requests {
             bucket.take(now, 1.0);
         }
@@ -165,12 +168,15 @@ impl Governor {
     }
 
     /// It ended without having been answered or having failed: a cancel.
-    pub fn withdrawn(&mut self) {
+    pub fn withdrawn(&mut self, started: Instant) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        if started >= self.opened_at {
+            self.probes = self.probes.saturating_sub(1);
+        }
     }
 
     pub fn ended(&mut self, now: Instant, ended: &Ended, detail: &str) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+        self.withdrawn(ended.started);
         if let Some(bucket) = &mut self.tokens {
             bucket.give_back(ended.estimated as f64 - ended.tokens as f64);
         }
@@ -215,6 +221,7 @@ impl Governor {
             } else if self.streak >= BREAKS && (self.opened || self.has_fallback) {
                 self.open_until = Some(now + self.cool);
                 self.opened_at = now;
+                self.probes = 0;
             }
         } else if !kind.fatal() {
             // An answer, though not the wished one: the server is there.
@@ -491,6 +498,28 @@ mod tests {
         governor.sent(probe, 1);
         governor.ended(probe, &ended(probe, Some(Kind::Dropped)), "");
         assert_eq!(governor.admit(probe, 1), Admission::At(probe + COOL_FIRST * 2));
+    }
+
+    #[test]
+    fn what_hangs_since_before_the_breaker_opened_keeps_nobody_from_asking() {
+        let now = Instant::now();
+        let mut governor = Governor::new(&lane(""), now);
+        governor.opened = true;
+        for _ in 0..100 {
+            governor.sent(now, 1);
+        }
+        let later = now + Duration::from_millis(1);
+        for _ in 0..10 {
+            governor.ended(later, &ended(now, Some(Kind::Timeout)), "");
+        }
+        let probe = later + COOL_FIRST;
+        assert_eq!((governor.in_flight(), governor.admit(probe, 1)), (90, Admission::Now));
+        governor.sent(probe, 1);
+        assert_eq!(governor.admit(probe, 1), Admission::AtEnd);
+        governor.withdrawn(now);
+        assert_eq!(governor.admit(probe, 1), Admission::AtEnd);
+        governor.withdrawn(probe);
+        assert_eq!(governor.admit(probe, 1), Admission::Now);
     }
 
     /// A server with `allowed` places and a fixed latency that answers 429 at once when full, and a lane

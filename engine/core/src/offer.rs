@@ -113,6 +113,9 @@ impl Door {
     /// Offer requests of one lane; how many were taken, from the front.
     pub fn offer(&self, lane: usize, count: usize, timeout: Duration, make: impl Fn(usize) -> Offer) -> Result<usize, String> {
         self.check()?;
+        if self.shared.closed() {
+            return Err("the engine is closed".into());
+        }
         if self.shared.finished.load(Ordering::Acquire) {
             return Err("no request can be offered after finish()".into());
         }

@@ -262,9 +262,9 @@ pub struct Job {
 }
 
 impl Job {
-    /// It holds others back or was sent before: not a new one.
+    /// It holds others back, was sent before or given up by another lane: not a new one.
     pub fn under_way(&self) -> bool {
-        self.leads || self.began.is_some() || self.stream.is_some()
+        self.leads || self.began.is_some() || self.stream.is_some() || self.flags & flag::FALLBACK != 0
     }
 
     /// The outcome of a job that got no reply.

@@ -287,6 +287,21 @@ mod tests {
     }
 
     #[test]
+    fn a_count_beyond_reason_is_clamped_and_wraps_nowhere() {
+        let most = u64::MAX;
+        for content in ["Yes.", ""] {
+            let body = format!(
+                r#"{{"choices":[{{"message":{{"content":"{content}"}}}}],"usage":{{"prompt_tokens":{most},"completion_tokens":{most}}}}}"#
+            );
+            let tokens = match read(Api::Chat, body.as_bytes(), 400) {
+                Ok(reply) => Cost::Tokens(reply.input_tokens, reply.output_tokens),
+                Err(failure) => failure.cost,
+            };
+            assert_eq!(tokens, Cost::Tokens(MOST_TOKENS, MOST_TOKENS));
+        }
+    }
+
+    #[test]
     fn what_is_no_reply_has_a_name() {
         assert_eq!(kind(r#"{"choices":[]}"#), Kind::Empty);
         assert_eq!(kind(r#"{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}"#), Kind::Empty);

@@ -1,10 +1,8 @@
 //! What the caller's threads, the engine's thread and the writer share.
 
 use crate::bell::{Bell, Ready};
-use crate::config::Ceilings;
 use crate::metrics::Metrics;
 use crate::record::{Job, Outcome};
-use crate::stream::Feed;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -34,7 +32,9 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Default)]
 struct Waiting {
     jobs: VecDeque<Box<Job>>,
+    /// Of the jobs.
     bytes: usize,
+    streams: VecDeque<Box<Job>>,
 }
 
 /// Where a lane's jobs wait until the engine takes them.
@@ -42,6 +42,8 @@ struct Waiting {
 pub struct Inbox {
     waiting: Mutex<Waiting>,
     space: Condvar,
+    /// There are streams in it.
+    streaming: AtomicBool,
 }
 
 impl Inbox {
@@ -80,18 +82,22 @@ impl Inbox {
         self.space.notify_all();
     }
 
-    /// Take out the streams of which `which` is true.
-    pub fn streams(&self, which: impl Fn(&Feed) -> bool) -> Vec<Job> {
-        let mut waiting = lock(&self.waiting);
-        let wanted = |job: &Job| job.stream.as_ref().is_some_and(&which);
-        let (found, left) = std::mem::take(&mut waiting.jobs).into_iter().partition::<Vec<_>, _>(|job| wanted(job));
-        waiting.jobs = left.into();
-        waiting.bytes -= found.iter().map(|job| job.body.len()).sum::<usize>();
-        found.into_iter().map(|job| *job).collect()
+    /// A stream has a reader who waits: it stands behind no other jobs.
+    pub fn put_stream(&self, job: Box<Job>) {
+        lock(&self.waiting).streams.push_back(job);
+        self.streaming.store(true, Ordering::Release);
+    }
+
+    /// All streams.
+    pub fn take_streams(&self, into: &mut VecDeque<Box<Job>>) {
+        if self.streaming.load(Ordering::Acquire) && self.streaming.swap(false, Ordering::AcqRel) {
+            into.append(&mut lock(&self.waiting).streams);
+        }
     }
 
     pub fn len(&self) -> usize {
-        lock(&self.waiting).jobs.len()
+        let waiting = lock(&self.waiting);
+        waiting.jobs.len() + waiting.streams.len()
     }
 }
 
@@ -204,7 +210,6 @@ impl Outbox {
 pub struct Orders {
     /// Send nothing more; cut what is out at this moment.
     pub cancel: Option<Instant>,
-    pub ceilings: Option<Ceilings>,
     pub close: bool,
 }
 

@@ -106,7 +106,7 @@ impl Records {
         Ok(Records { db, lanes, names })
     }
 
-    /// How many replies there are, at most `limit` counted.
+    /// There are replies already.
     pub fn some_replies(&self) -> Result<bool, String> {
         self.db.query_row("SELECT EXISTS(SELECT 1 FROM replies)", [], |row| row.get(0)).map_err(|e| e.to_string())
     }

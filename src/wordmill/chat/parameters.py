@@ -82,7 +82,11 @@ class Parameter:
         if self.kind == "integer":
             if number != int(number):
                 raise ValueError(text)
-            return int(number)
+            plain = str(text).strip()
+            whole = int(plain) if plain.lstrip("+-").isdecimal() else int(number)
+            if not self.low <= whole <= self.high:  # beyond what a float tells apart
+                raise ValueError(text)
+            return whole
         return number
 
 

@@ -96,6 +96,8 @@ class Sessions:
             asyncio.run_coroutine_threadsafe(self._end_all(), loop).result(10.0)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10.0)
+        if not thread.is_alive():
+            loop.close()
 
     # In the loop.
 

@@ -261,10 +261,11 @@ class Chat:
         for message in self._conversations.open_messages(person, conversation):
             if message.role != "tool" or message.state != "waiting":
                 continue
+            if not self._asks(message) or not calls.answer_of(person, message).ended:
+                continue  # it needs no yes, or what it is to be called with is not written yet
             part = tool_calls.result_of(message)
-            if not self.tools.trusted(part["server"]):
-                arguments = calls.arguments(person, message)
-                found.append(Call(message.id, part["id"], part["server"], part["tool"], arguments))
+            arguments = calls.arguments(person, message)
+            found.append(Call(message.id, part["id"], part["server"], part["tool"], arguments))
         return found
 
     def set_here(
@@ -441,7 +442,11 @@ class Chat:
         return Store(
             lambda name: self._conversations.message(person, name),
             lambda message: self._following(person, message),
+            self._asks,
         )
+
+    def _asks(self, message: Message) -> bool:
+        return not self.tools.trusted(tool_calls.result_of(message)["server"])
 
     def _following(self, person: Person, message: Message) -> Message | None:
         if message.role != "tool" and not requests.calls_of(message):

@@ -53,10 +53,12 @@ class Store(NamedTuple):
     """How a watcher reads what the database has.
 
     message: by its id.  following: the message in which an answer goes on, or None.
+    asks: whether a tool's message waits for a person's yes, and not for its turn alone.
     """
 
     message: Callable[[str], Message]
     following: Callable[[Message], Message | None]
+    asks: Callable[[Message], bool]
 
 
 class _Text:
@@ -213,7 +215,9 @@ class Watching:
             tool = found.role == "tool"
             text = "" if tool else found.text[said:]
             reasoning = "" if tool else found.reasoning[thoughts:]
-            asks = tool and found.state == "waiting"
+            asks = False
+            if tool and found.state == "waiting":
+                asks = yield lambda: store.asks(found)  # noqa: B023 (called at once)
             if text or reasoning or found.ended or asks or time.monotonic() - heard > QUIET:
                 state = found.state if going_on is None else "answering"
                 yield Event(said, text, reasoning, state, message)

@@ -121,7 +121,7 @@ def show(name: str, as_json: bool) -> None:
 @click.option(
     "--without",
     multiple=True,
-    help="What the server lacks: json_schema, json_object, system, seed, or a field of a request.",
+    help="What it lacks: json_schema, json_object, system, seed, vision, or a field of a request.",
 )
 @click.option("--replace", "replacing", is_flag=True, help="Overwrite a model of this name.")
 def add(

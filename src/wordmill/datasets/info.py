@@ -167,8 +167,8 @@ class Timings:
 
     started: its first sitting.  first_request: the first question that went to a server.
     ended: its last sitting.  seconds: at work, all sittings together.
-    columns: by name, how long a server's answers took in the last sitting; those of the cache and
-    of columns that ask nobody are not in it.
+    columns: by name, how long a server's answers took; those of the cache are not in it, nor those
+    of a sitting that was killed.
     """
 
     started: str = ""

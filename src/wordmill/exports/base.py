@@ -320,4 +320,4 @@ def kept(
             yield row, items
 
 
-TURNED_DOWN: Final = "turned down by keep"
+TURNED_DOWN: Final = "not kept by keep"

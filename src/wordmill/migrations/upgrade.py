@@ -29,7 +29,8 @@ def configuration() -> Config:
 def upgrade(database: Database, file: Path | None, found: str | None, wanted: str = HEAD) -> None:
     """From revision `found` (None: an empty database) to `wanted`.
 
-    file: of an SQLite database; it is copied first when it holds an older schema.
+    What holds an older schema is kept first as it was: an SQLite `file` is copied, the tables of
+    PostgreSQL go into a schema of their own.
     Raises StorageError for a schema that this Wordmill does not know.
     """
     config = configuration()
@@ -45,6 +46,8 @@ def upgrade(database: Database, file: Path | None, found: str | None, wanted: st
             return
         if now is None:
             _check_empty(database, connection)
+        elif file is None:
+            _keep_tables(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, wanted)
 
@@ -67,6 +70,20 @@ def _check_empty(database: Database, connection: Connection) -> None:
             f"{', '.join(sorted(tables)[:6])}. Name another in WORDMILL_DATABASE_URL, "
             "or another folder in WORDMILL_HOME."
         )
+
+
+def _keep_tables(connection: Connection) -> None:
+    """The tables and their rows in the schema `before_HEAD`, in the transaction that changes them.
+
+    What an earlier start kept there is replaced.
+    """
+    quoted = connection.dialect.identifier_preparer.quote
+    kept = quoted(f"before_{HEAD}")
+    connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {kept} CASCADE")
+    connection.exec_driver_sql(f"CREATE SCHEMA {kept}")
+    for name in sorted(connection.dialect.get_table_names(connection)):
+        table = quoted(name)
+        connection.exec_driver_sql(f"CREATE TABLE {kept}.{table} AS TABLE {table}")
 
 
 def _write_ahead(file: Path) -> None:

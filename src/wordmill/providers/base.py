@@ -35,7 +35,7 @@ class Model:
     concurrency: requests at once; None adapts.  rpm, tpm: requests and tokens a minute.
     price_in, price_out: money per million tokens.  context: tokens.
     fallback: the model that takes over when this one's server is down.
-    without: what the server lacks: `json_schema`, `json_object`, `system`, `seed`, or a field.
+    without: what it lacks: `json_schema`, `json_object`, `system`, `seed`, `vision`, or a field.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}

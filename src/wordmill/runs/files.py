@@ -3,12 +3,13 @@
 recipe.json     the recipe's text and what the command line added: enough to go on
 refusals.json   fields that servers refused, so that the next sitting begins without them
 records.db      the engine's: replies, finished rows
+latencies.json  how long answers took, so that the dataset tells it of all sittings
 given/          rows of the run that this one adds to, as they were when it began (`--from`)
 """
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from wordmill.errors import RunError, StorageError
 from wordmill.recipes import Recipe
 from wordmill.recipes.reading import read
 from wordmill.runs.budget import Budget
+from wordmill.runs.latencies import Latencies
 from wordmill.runs.meter import NO_LANE
 from wordmill.storage import said, write_whole
 from wordmill.types import Message, RequestShape
@@ -124,6 +126,19 @@ class RunFiles:
                 f"The run {self.run} cannot go on: {path} is missing or damaged. `wordmill runs "
                 f"remove {self.run}` forgets the run; what it has received is lost."
             ) from error
+
+    def save_latencies(self, latencies: Mapping[str, Latencies]) -> None:
+        """Write `latencies.json`, by column. Raises StorageError."""
+        counts = {name: one.counts() for name, one in latencies.items()}
+        write_whole(self.folder / "latencies.json", json.dumps(counts))
+
+    def latencies(self) -> dict[str, Latencies]:
+        """What earlier sittings wrote. Raises StorageError."""
+        path = self.folder / "latencies.json"
+        if not path.exists():
+            return {}
+        with said(path):
+            return {name: Latencies(one) for name, one in json.loads(path.read_bytes()).items()}
 
     def save_refusals(self, refusals: Iterable[tuple[str, RequestShape, str]]) -> None:
         """Write `refusals.json`. Raises StorageError."""

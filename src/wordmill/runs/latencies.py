@@ -5,7 +5,7 @@ Times are counted in steps of 2 %, so a quantile is at most 1 % off.
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 STEPS: Final = 1 / math.log(1.02)
@@ -17,9 +17,16 @@ class Latencies:
 
     __slots__ = ("_counts", "number")
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Mapping[str, int] | None = None) -> None:
+        """Counts: what `counts` of others gave."""
         self._counts: Counter[int] = Counter()
-        self.number = 0
+        for step, number in (counts or {}).items():
+            self._counts[int(step)] = number
+        self.number = self._counts.total()
+
+    def counts(self) -> dict[str, int]:
+        """All that is known, as JSON takes it."""
+        return {str(step): number for step, number in self._counts.items()}
 
     def add(self, seconds: Iterable[float]) -> None:
         """Count more of them; what took no time at all was asked of nobody and does not count."""

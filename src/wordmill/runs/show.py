@@ -8,6 +8,7 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
+from wordmill.columns.base import KEEP
 from wordmill.types import Value
 
 WIDTH = 80
@@ -65,10 +66,11 @@ def row_lines(
 
     record: a row record (`values`, `errors`, `kept`, `lineage`).  columns: in order.
     """
+    values, errors = record.get("values", {}), record.get("errors", {})
     kept = {True: "kept", False: "turned down", None: ""}[record.get("kept")]
+    kept = "not kept: `keep` cannot judge it" if KEEP in errors else kept
     yield f"row {record['row']}" + (f"  ({kept})" if kept else "")
     label = min(24, max((len(name) for name in columns), default=0))
-    values, errors = record.get("values", {}), record.get("errors", {})
     for name in columns:
         if name in errors:
             yield from _labelled(name, f"[failed] {errors[name]}", label, width, 2)

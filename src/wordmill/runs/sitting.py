@@ -109,6 +109,7 @@ class Sitting:
                 job.plan, self._outbox, self._store, self._store.missing(),
                 window=window, backlog=window // 2, given=given,
             )  # fmt: skip
+            self._executor.tally.latencies |= self._files.latencies()
             stack.callback(gc.unfreeze)
             stack.callback(gc.set_threshold, *gc.get_threshold())
             self._stack = stack.pop_all()
@@ -269,6 +270,7 @@ class Sitting:
     def _timings(self, progress: Progress) -> "Timings":
         from wordmill.datasets import Latency, Timings
 
+        self._files.save_latencies(progress.tally.latencies)
         quantiles = {
             name: (times.number, times.quantile(0.5), times.quantile(0.95))
             for name, times in progress.tally.latencies.items()

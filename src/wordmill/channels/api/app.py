@@ -23,6 +23,8 @@ from wordmill.channels.api import (
     runs,
     settings,
 )
+from wordmill.channels.api.bounds import Bounds
+from wordmill.channels.api.examples import describing
 from wordmill.channels.api.logs import Logs
 from wordmill.channels.house import House
 from wordmill.completions.gateway import Gateway
@@ -52,5 +54,7 @@ def make_app(house: House) -> FastAPI:
     ):  # fmt: skip
         app.include_router(part.router)
     app.include_router(batches.openai)
+    app.openapi = describing(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    app.add_middleware(Bounds, settings=house.settings)
     app.add_middleware(Logs)
     return app

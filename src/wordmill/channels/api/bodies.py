@@ -15,12 +15,12 @@ async def read(request: Request, most: int = MOST) -> bytes:
     """The body. Raises HTTPException 413 as soon as it is too long."""
     told = request.headers.get("content-length", "")
     if told.isdecimal() and int(told) > most:
-        raise _too_long(most)
+        raise too_long(most)
     data = bytearray()
     async for piece in request.stream():
         data += piece
         if len(data) > most:
-            raise _too_long(most)
+            raise too_long(most)
     return bytes(data)
 
 
@@ -36,5 +36,6 @@ async def json_object(request: Request) -> dict[str, Value]:
     return found
 
 
-def _too_long(most: int) -> HTTPException:
+def too_long(most: int) -> HTTPException:
+    """For a body of more than so many bytes."""
     return HTTPException(413, f"The body is longer than {most:,} bytes.")

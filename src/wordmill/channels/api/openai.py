@@ -24,10 +24,12 @@ from wordmill.channels.api.shared import UNSTORED
 from wordmill.completions import Answer, Delta
 from wordmill.completions.gateway import Gateway
 from wordmill.errors import InvalidInput
+from wordmill.telemetry import plain
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 CONVERSATION: Final = "x-wordmill-conversation"
+DEGRADED: Final = "x-wordmill-degraded"
 MOST_PROMPTS: Final = 128
 Json: TypeAlias = Mapping[str, Any]
 
@@ -67,9 +69,10 @@ async def chat_completions(caller: Talks, request: Request) -> Response:
     answer, pieces = await _begun(caller, request, name, body)
     if streamed:
         first = await present(request, _first(name, answer, pieces))
-        return _stream(wire.events(name, answer, first, pieces, counted))
+        return _stream(wire.events(name, answer, first, pieces, counted), answer)
     await present(request, _all(pieces))
-    return JSONResponse(wire.completion(name, answer, wire.reply_of(name, answer)))
+    made = wire.completion(name, answer, wire.reply_of(name, answer))
+    return JSONResponse(made, headers=_degraded(answer))
 
 
 @router.post("/completions")
@@ -129,9 +132,10 @@ async def respond(caller: Talks, request: Request) -> Response:
     answer, pieces = await _begun(caller, request, name, responses.as_chat(body))
     if body.get("stream"):
         first = await present(request, _first(name, answer, pieces))
-        return _stream(responses.events(response, name, answer, first, pieces))
+        return _stream(responses.events(response, name, answer, first, pieces), answer)
     await present(request, _all(pieces))
-    return JSONResponse(response.ended(answer, wire.reply_of(name, answer)))
+    made = response.ended(answer, wire.reply_of(name, answer))
+    return JSONResponse(made, headers=_degraded(answer))
 
 
 async def _begun(
@@ -159,8 +163,15 @@ async def _all(pieces: AsyncIterator[Delta]) -> None:
         pass
 
 
-def _stream(events: AsyncIterator[str]) -> StreamingResponse:
-    return StreamingResponse(events, media_type="text/event-stream", headers=UNSTORED)
+def _stream(events: AsyncIterator[str], answer: Answer | None = None) -> StreamingResponse:
+    headers = {**UNSTORED, **(_degraded(answer) if answer else {})}
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+
+
+def _degraded(answer: Answer) -> dict[str, str]:
+    """What the model's server refused and was not asked again, for whoever wants to know."""
+    said = " ".join(answer.degraded)[:1000].encode("ascii", "replace").decode()
+    return {DEGRADED: plain(said)} if said else {}
 
 
 def _streamed(body: Json) -> tuple[bool, bool]:

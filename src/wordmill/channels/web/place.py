@@ -17,10 +17,16 @@ from wordmill.channels.web.gate import COOKIE
 from wordmill.errors import Unauthenticated
 
 _CLOSE: Final = """
-if (window.innerWidth < 768) {
-  const open = document.querySelector('[data-testid=stSidebar][aria-expanded=true]');
-  open?.querySelector('[data-testid=stSidebarCollapseButton] button')?.click();
-}
+let tries = 0;
+const close = () => {
+  const beside = document.querySelector('[data-testid=stSidebar]');
+  if (beside && beside.getBoundingClientRect().right > 1) {
+    beside.querySelector('[data-testid=stSidebarCollapseButton] button')?.click();
+  } else if (++tries < 6) {
+    setTimeout(close, 100);
+  }
+};
+if (window.innerWidth < 768) close();
 """
 _houses: list[House] = []
 _pages: dict[str, st.Page] = {}
@@ -66,7 +72,7 @@ def close_beside(page: str) -> None:
         st.session_state["was at"] = now
         # The address makes it another script, which is run; it holds nothing but our own letters.
         mark = sha256(now.encode()).hexdigest()
-        st.html(f"<script>/* {mark} */ {_CLOSE}</script>", unsafe_allow_javascript=True)
+        st.html(f"<script>{{ /* {mark} */ {_CLOSE} }}</script>", unsafe_allow_javascript=True)
 
 
 def person() -> Person:

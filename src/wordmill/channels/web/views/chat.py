@@ -105,7 +105,7 @@ def _head(house: House, who: Person, conversation: Conversation, _: Texts) -> No
     if conversation.temporary:
         about.insert(0, _("Temporary: it is not kept."))
     if conversation.archived:
-        about.insert(0, f":material/archive: {_('Archived')}")
+        about.insert(0, ":material/archive: " + _("Archived"))
     if about:
         st.caption("  ".join(about))
     row = st.container(horizontal=True, vertical_alignment="bottom")

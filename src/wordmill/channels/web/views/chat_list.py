@@ -40,7 +40,7 @@ def chosen(house: House, who: Person, _: Texts) -> Conversation | None:
             _found(house, who, query, _)
         else:
             _list(house, who, here, _)
-    chat_shelf.show(house, who, _)
+    chat_shelf.show(_)
     return conversation
 
 

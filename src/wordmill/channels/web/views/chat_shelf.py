@@ -7,7 +7,7 @@ import streamlit as st
 
 from wordmill.accounts import Person
 from wordmill.channels.house import House
-from wordmill.channels.web import parts
+from wordmill.channels.web import parts, place
 from wordmill.chat.types import Folder, Imported
 
 _LARGEST: Final = 1024
@@ -15,29 +15,29 @@ _LARGEST: Final = 1024
 Texts = Callable[[str], str]
 
 
-def show(house: House, who: Person, _: Texts) -> None:
+def show(_: Texts) -> None:
     """Draw the row of what concerns all conversations."""
     st.toggle(_("Show the archive"), key="archived")
-    folders = st.popover(
-        _("Folders"), icon=":material/folder:", type="tertiary", key="folders", on_change="rerun"
+    for key, words, icon, inside in (
+        ("folders", _("Folders"), "folder", _folders),
+        ("moving", _("Import and export"), "swap_vert", _moving),
+    ):
+        if st.button(words, key=key, icon=f":material/{icon}:", type="tertiary"):
+            st.dialog(words, on_dismiss="rerun")(inside)(_)
+
+
+def _moving(_: Texts) -> None:
+    """Runs apart from the page, so it asks anew who looks."""
+    who, house = place.person(), place.house()
+    _import(house, who, _)
+    st.divider()
+    st.download_button(
+        _("Download all conversations"),
+        lambda: b"".join(house.conversations.exported_all(who)),
+        file_name="wordmill-conversations.json",
+        mime="application/json",
+        icon=":material/download:",
     )
-    if folders.open:
-        with folders:
-            _folders(house, who, _)
-    moving = st.popover(
-        _("Import and export"), icon=":material/swap_vert:", type="tertiary", key="moving",
-        on_change="rerun",
-    )  # fmt: skip
-    if moving.open:
-        with moving:
-            _import(house, who, _)
-            st.download_button(
-                _("Download all conversations"),
-                lambda: b"".join(house.conversations.exported_all(who)),
-                file_name="wordmill-conversations.json",
-                mime="application/json",
-                icon=":material/download:",
-            )
 
 
 def path(folder: Folder, folders: Sequence[Folder]) -> str:
@@ -50,7 +50,8 @@ def path(folder: Folder, folders: Sequence[Folder]) -> str:
     return " / ".join(reversed(names))
 
 
-def _folders(house: House, who: Person, _: Texts) -> None:
+def _folders(_: Texts) -> None:
+    who, house = place.person(), place.house()
     store = house.conversations.folders
     folders = store.all(who)
     names = {"": _("(at the top)")} | {one.id: path(one, folders) for one in folders}

@@ -71,7 +71,7 @@ class _View:
 
     def _words(self, _: Texts) -> str:
         if self.state == "waiting" and self._waits:
-            return f":material/hourglass: {_('Waiting for the answer before it.')}"
+            return ":material/hourglass: " + _("Waiting for the answer before it.")
         seconds = max(0, int((datetime.now(UTC) - self.message.created).total_seconds()))
         if self.message.role == "tool":
             words = _("The tool is at work, {seconds} s")

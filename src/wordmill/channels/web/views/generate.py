@@ -54,7 +54,7 @@ def _wished(house: House, who: Person, _: Texts) -> Wish | None:
     except parts.Said:
         return None
     if text != recipe.name:
-        st.caption(f":material/check: {_('This is a recipe.')} {_columns(recipe, _)}")
+        st.caption(" ".join((":material/check:", _("This is a recipe."), _columns(recipe, _))))
     elif recipe.description:
         st.caption(parts.plain(f"{recipe.description} {_columns(recipe, _)}"))
     left, right = st.columns(2)
@@ -106,6 +106,8 @@ def _model(house: House, who: Person, recipe: Recipe, where: Any, _: Texts) -> s
     """The model that is asked, and a key where it lacks one."""
     names = house.catalog.names()
     first = recipe.model or house.settings.default_model or REHEARSAL.name
+    if added := st.session_state.pop("next run model", None):
+        st.session_state["run model"] = added
     model: str = where.selectbox(
         _("Model"), names, index=names.index(first) if first in names else 0, key="run model"
     )
@@ -137,8 +139,7 @@ def _openai(house: House, who: Person, _: Texts) -> None:
                     made = {"name": model, "provider": "openai", "model": model}
                     house.add_model(who, checked(made))
                 house.accounts.provider_keys.set(who, model, key)
-                del st.session_state["run model"]
-                st.session_state["run model"] = model
+                st.session_state["next run model"] = model
                 st.rerun()
 
 

@@ -47,7 +47,7 @@ def _me(house: House, who: Person, _: Texts) -> None:
     with st.expander(_("Change the password"), icon=":material/password:"):
         _password(house, who, _)
     st.subheader(_("Where I am signed in"), anchor=False)
-    own = digest_of(st.context.cookies.get(COOKIE, ""))
+    own = digest_of(str(st.context.cookies.get(COOKIE, "")))
     for session in house.accounts.sessions.all(who):
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             words = (
@@ -168,12 +168,14 @@ def _server(house: House, who: Person, _: Texts) -> None:
         one.name: one.row.early or one.row.secret or origins[one.name] not in OURS
         for one in table()
     }
+    known = {"default": _("default"), "set in the UI": _("set here")}
     column = st.column_config
     st.dataframe(
         [
             {
                 "name": one.name, "value": settings.shown(one.name), "unit": one.row.unit,
-                "origin": origins[one.name], "locked": locked[one.name], "help": one.row.help,
+                "origin": known.get(origins[one.name], origins[one.name]),
+                "locked": locked[one.name], "help": one.row.help,
             }
             for one in table()
         ],
@@ -198,9 +200,8 @@ def _server(house: House, who: Person, _: Texts) -> None:
         value = st.text_input(
             name, settings.shown(name), help=row.kind.expects, key=f"value {name}"
         )
-        st.caption(
-            parts.plain(f"{row.help} {_('Default: {value}').format(value=rows[name].default)}")
-        )
+        default = _("Default: {value}").format(value=rows[name].default)
+        st.caption(parts.plain(f"{row.help} {default}"))
         buttons = st.container(horizontal=True)
         if buttons.form_submit_button(_("Save"), type="primary"):
             _set(house, who, name, value, _)

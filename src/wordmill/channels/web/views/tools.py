@@ -35,7 +35,7 @@ def _server(house: House, who: Person, server: Server, _: Texts) -> None:
         where = " ".join([server.target, *map(shlex.quote, server.arguments)])
         st.markdown(f"**{parts.plain(server.name)}** {parts.plain(where)}")
         row = st.container(horizontal=True, vertical_alignment="center")
-        enabled = row.toggle(_("On"), server.enabled, key=f"on {server.name}")
+        enabled = row.toggle(_("Switched on"), server.enabled, key=f"on {server.name}")
         trusted = row.toggle(
             _("Trusted"), server.trusted, key=f"trust {server.name}",
             help=_("Its calls need no yes."),
@@ -54,7 +54,7 @@ def _server(house: House, who: Person, server: Server, _: Texts) -> None:
 def _add(house: House, who: Person, _: Texts) -> None:
     kinds = {"stdio": _("A program on this server"), "http": _("An address")}
     with st.form("tool", border=True):
-        st.markdown(f"**{_('Allow a tool server')}**")
+        st.caption(_("Allow a tool server"))
         name = st.text_input(_("Name"), placeholder="files")
         transport = st.radio(_("It is"), list(kinds), format_func=kinds.__getitem__)
         target = st.text_input(
