@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.talking import Talking, talking
-from wordmill.accounts import Person
+from wordmill.accounts import Accounts, Person
 from wordmill.channels.house import House, open_house
 from wordmill.chat.conversations import Conversations
 from wordmill.database import Database, open_database
@@ -87,5 +87,8 @@ def house(open_here: Callable[[], House]) -> House:
 
 
 @pytest.fixture
-def me(house: House) -> Person:
-    return house.accounts.people.local()
+def me(open_here: Callable[[], House]) -> Person:
+    """Whoever runs the command line. No house is opened for it: that one would work, too."""
+    settings = load()
+    with open_database(settings) as database:
+        return Accounts(database, settings).people.local()

@@ -1,5 +1,6 @@
 """A server that dies in the middle of answers, and what the next one makes of them."""
 
+import itertools
 import json
 import os
 import signal
@@ -62,8 +63,8 @@ def test_a_killed_servers_answers_are_kept_or_made_again(open_here, me, model, d
             while True:
                 yield "word "
                 yield 0.02
-        yield 60.0
-        yield "too late"
+        while True:  # until nobody listens any more
+            yield 0.1
 
     model.say = say
     message = here.conversations.message
@@ -98,7 +99,7 @@ def test_a_killed_servers_answers_are_kept_or_made_again(open_here, me, model, d
 def test_who_wanted_its_end_meanwhile_is_heard(open_here, me, model, die):
     here = open_here()
     here.chat.close(1.0)
-    model.say = lambda _: [60.0, "too late"]
+    model.say = lambda _: itertools.repeat(0.1)
     ((talk, job, answer),) = die(
         "Wait.",
         when=lambda told: here.conversations.message(me, told[0][2]).state == "answering",

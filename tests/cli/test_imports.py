@@ -16,7 +16,7 @@ from wordmill.settings import load
 @pytest.fixture
 def export(tmp_path: Path) -> Path:
     file = tmp_path / "conversations.json"
-    file.write_text(json.dumps([BREAD, CLAUDE, 3]), encoding="utf-8")
+    file.write_text(json.dumps([BREAD, CLAUDE]), encoding="utf-8")
     return file
 
 
@@ -32,7 +32,10 @@ def test_the_same_file_twice_makes_nothing_twice(wordmill: Type, export: Path) -
     first = wordmill("import", export)
     assert first.code == 0, first.err
     assert first.out == f"{export}: 2 new, 0 grown, 0 known already; 6 messages.\n"
-    assert first.err == "Element 3 of the file is no conversation that is known.\n"
+    assert first.err == (
+        "'Rain': content of the unknown kind 'hologram'.\n"
+        "'Rain': the file 'photo.png' is not in the export.\n"
+    )
     again = wordmill("import", export)
     assert again.out == f"{export}: 0 new, 0 grown, 2 known already; 0 messages.\n"
     assert titles() == ["Bread", "Rain"]

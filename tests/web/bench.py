@@ -8,7 +8,7 @@ from playwright.sync_api import Locator, Page, expect
 ADMIN = "ann@example.org"
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 PASSWORD = "correct horse battery staple"
-PAGES = ("", "generate", "explore", "models", "people", "settings")
+PAGES = ("", "generate", "explore", "batches", "models", "people", "settings")
 
 
 class Bench:

@@ -30,9 +30,11 @@ def test_the_first_admin_comes_by_the_code_of_the_log(opened: Opened, tmp_path: 
         one.page.fill("#password", PASSWORD)
         one.page.click("button[type=submit]")
         expect(one.page.get_by_text("Only the rehearsal model is here")).to_be_visible()
+        one.picture("first-start")
         one.say("Tell me about rivers.")
         expect(one.button("Again", one.answer(1))).to_be_visible()
         assert len(one.answer(1).inner_text()) > 20
+        one.picture("first-answer")
 
         again = httpx.get(server.first_link)
         assert again.headers["location"] == "/login"
@@ -221,6 +223,32 @@ def test_a_run_is_started_and_looked_at(bench: Bench) -> None:
     expect(bench.page.get_by_text("answers of the rehearsal model")).to_be_visible()
     bench.page.get_by_role("tab", name="One row").click()
     expect(bench.page.get_by_text("Where it came from")).to_be_visible()
+
+
+def test_a_batch_is_sent_watched_and_looked_at(bench: Bench, tmp_path: Path) -> None:
+    lines = [
+        {
+            "custom_id": f"r{n}",
+            "body": {"model": "rehearsal", "messages": [{"role": "user", "content": f"otter {n}"}]},
+        }
+        for n in range(1200)
+    ]
+    file = tmp_path / "asked.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines) + "no request\n")
+    bench.go("/batches")
+    bench.page.locator("input[type=file]").set_input_files(file)
+    bench.idle()
+    bench.button("Send").click()
+    expect(bench.page.get_by_text("invalid_json")).to_be_visible(timeout=60_000)
+    expect(bench.page.get_by_text("1,200").first).to_be_visible()
+    bench.picture("batch-counts")
+    bench.page.get_by_role("tab", name="Results").click()
+    bench.chosen("Words in the request or the answer").fill("otter 77")
+    bench.chosen("Words in the request or the answer").press("Enter")
+    expect(bench.page.get_by_text("78 · r77")).to_be_visible()
+    bench.picture("batch-results")
+    bench.page.get_by_role("tab", name="Files").click()
+    expect(bench.page.get_by_text("Answers, ")).to_be_visible()
 
 
 def test_a_revoked_session_ends_at_the_next_click(opened: Opened) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from wordmill.channels.web import place
-from wordmill.channels.web.views import chat, explore, generate, models, people, settings
+from wordmill.channels.web.views import batches, chat, explore, generate, models, people, settings
 
 here = Path(__file__).parent
 # Our own picture: Streamlit would have the browser fetch one of its icons from another server.
@@ -21,6 +21,9 @@ pages = {
     ),
     "explore": st.Page(
         explore.show, title=_("Explore"), icon=":material/travel_explore:", url_path="explore"
+    ),
+    "batches": st.Page(
+        batches.show, title=_("Batches"), icon=":material/stacks:", url_path="batches"
     ),
     "models": st.Page(
         models.show, title=_("Models"), icon=":material/neurology:", url_path="models"

@@ -80,7 +80,7 @@ def _about(dataset: Dataset, _: Texts) -> None:
         (_("Requests"), f"{manifest.requests.sent:,}"),
         (_("Money"), parts.plain(parts.money(manifest.money))),
     )
-    row = st.container(horizontal=True, gap="large", key="facts")
+    row = st.container(horizontal=True, gap="medium", key="facts")
     for label, value in facts:
         row.metric(label, value, width="content")
     if dataset.rehearsed:
