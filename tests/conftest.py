@@ -14,14 +14,47 @@ from wordmill.database import open_database
 from wordmill.settings import load
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database",
+        choices=("sqlite", "postgresql"),
+        default="sqlite",
+        help="what tests stand on that do not choose it themselves",
+    )
+
+
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty data folder; nothing of the person's own settings reaches a test."""
+def home(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """An empty data folder; nothing of the person's own settings reaches a test.
+
+    With `--database postgresql` a database goes with it, but for tests that choose one themselves
+    and those of the SQLite file (marked `sqlite`).
+    """
     for name in [name for name in os.environ if name.startswith("WORDMILL_")]:
         monkeypatch.delenv(name)
     folder = tmp_path / "home"
     monkeypatch.setenv("WORDMILL_HOME", str(folder))
-    return folder
+    if request.config.getoption("database") == "sqlite" or not _stands_on_one(request):
+        yield folder
+        return
+    server: postgres.Server = request.getfixturevalue("postgres_server")
+    url = server.filled_database(_with_tables)
+    monkeypatch.setenv("WORDMILL_DATABASE_URL", url)
+    yield folder
+    server.drop_database(url)
+
+
+ON_A_DATABASE = ("api", "batches", "chat", "cli", "commands", "runs", "shell", "web")
+"""Folders of tests that stand on a database."""
+CHOOSERS = frozenset(("either_database", "either_empty_database", "postgres_url"))
+
+
+def _stands_on_one(request: pytest.FixtureRequest) -> bool:
+    if CHOOSERS & set(request.fixturenames) or request.node.get_closest_marker("sqlite"):
+        return False
+    return request.path.parent.name in ON_A_DATABASE
 
 
 @pytest.fixture(scope="session")

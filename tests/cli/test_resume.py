@@ -71,6 +71,7 @@ def test_cells_that_failed_on_the_wire_are_asked_again(
     assert json.loads(done.out)["failed_cells"] == 0
 
 
+@pytest.mark.sqlite
 def test_a_killed_run_asks_again_for_cells_that_it_never_told_of(
     project: Project, rehearse: Rehearse, wordmill: Type, home: Path
 ) -> None:

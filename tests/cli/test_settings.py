@@ -44,6 +44,7 @@ def test_every_setting_with_its_origin(
     )
 
 
+@pytest.mark.sqlite
 def test_as_json(
     project: Path,
     home: Path,

@@ -360,9 +360,11 @@ def of_two_runs(serve, drive, tmp_path, between):
     return second.metrics()["cached"], len(server.bodies)
 
 
-def test_damaged_records_of_another_run_are_a_miss(serve, drive, tmp_path):
+@pytest.mark.parametrize("page", [0, 3, 8])
+def test_damaged_records_of_another_run_are_a_miss(page, serve, drive, tmp_path):
+    """Whether they cannot be opened, or not all of them be read."""
     cached, sent = of_two_runs(
-        serve, drive, tmp_path, lambda: spoil(tmp_path / "first.db", 8192 * 3)
+        serve, drive, tmp_path, lambda: spoil(tmp_path / "first.db", 8192 * page)
     )
     assert (cached < 300, cached + sent) == (True, 600)
 

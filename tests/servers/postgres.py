@@ -36,12 +36,20 @@ class Server:
             self.template = name
         return self._url(self._create(self.template))
 
+    def drop_database(self, url: str) -> None:
+        """Remove a database, whoever is still in it."""
+        name = url.rpartition("?")[0].rpartition("/")[2]
+        self._run(f"DROP DATABASE {name} WITH (FORCE)")
+
     def _create(self, template: str) -> str:
         name = f"t{uuid4().hex}"
+        self._run(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def _run(self, statement: str) -> None:
         with psycopg.connect(host=str(self.folder), user="mill", dbname="postgres") as connection:
             connection.autocommit = True
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
-        return name
+            connection.execute(statement.encode())
 
     def _url(self, name: str) -> str:
         return f"postgresql://mill@/{name}?host={self.folder}"

@@ -31,9 +31,12 @@ def model(tmp_path: Path) -> Iterator[Talking]:
         yield talk
 
 
+KEPT = ("PATH", "LD_LIBRARY_PATH", "WORDMILL_DATABASE_URL")
+
+
 @pytest.fixture
 def environment(home: Path) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     return {
         **kept,
         "HOME": str(home.parent),

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 const LONGEST_EVENT: usize = 1 << 20;
 /// A mark that some servers begin their texts with.
 const BOM: &[u8] = b"\xef\xbb\xbf";
+/// What an answer or a call of a tool takes beside its texts, in bytes, about.
+const PART: usize = 128;
 
 /// Collects the chunks of one answer.
 #[derive(Debug, Default)]
@@ -97,7 +99,9 @@ impl Collector {
         }
         for part in chunk.get("choices").and_then(Value::as_array).into_iter().flatten() {
             let index = part.get("index").and_then(Value::as_u64).unwrap_or(0);
+            let known = self.choices.len();
             self.size += self.choices.entry(index).or_default().add(part, (index == 0).then_some(feed));
+            self.size += PART * (self.choices.len() - known);
         }
         Ok(())
     }
@@ -170,12 +174,14 @@ impl Choice {
         }
         for (place, call) in delta.get("tool_calls").and_then(Value::as_array).into_iter().flatten().enumerate() {
             let index = call.get("index").and_then(Value::as_u64).unwrap_or(place as u64);
+            let known = self.tools.len();
             let (id, name, arguments) = self.tools.entry(index).or_default();
             for (path, text) in [("/id", id), ("/function/name", name), ("/function/arguments", arguments)] {
                 let piece = call.pointer(path).and_then(Value::as_str).unwrap_or("");
                 size += piece.len();
                 text.push_str(piece);
             }
+            size += PART * (self.tools.len() - known);
         }
         size
     }
@@ -257,6 +263,17 @@ mod tests {
             br#"data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":":1}"}}]},"finish_reason":"tool_calls"}]}"#;
         let body = collect(&[a, b"\n\n", b, b"\n\n"]).0.unwrap();
         assert_eq!(body["choices"][0]["message"]["tool_calls"][0]["function"], json!({"name": "add", "arguments": "{\"a\":1}"}));
+    }
+
+    #[test]
+    fn parts_without_a_word_have_a_size_too() {
+        let (feed, _stream) = pair(7, false, Arc::default());
+        let mut collector = Collector::default();
+        for index in 0..100 {
+            let call = json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": index}]}}, {"index": index, "delta": {}}]});
+            collector.push(format!("data: {call}\n\n").as_bytes(), &feed).unwrap();
+        }
+        assert_eq!(collector.size(), 200 * PART);
     }
 
     #[test]

@@ -228,11 +228,13 @@ class Chat:
             wanted, only = [message], True
         except NotFound:
             wanted, only = self._conversations.open_messages(person, name), False
-        return [
+        # The last first: what waits behind an answer would else begin when that is stopped.
+        ended = {
             one.id
-            for one in wanted
+            for one in reversed(wanted)
             if one.role in ("assistant", "tool") and not one.ended and self._end(person, one, only)
-        ]
+        }
+        return [one.id for one in wanted if one.id in ended]
 
     def confirm(self, person: Person, message: str, call: str | None, yes: bool) -> Turn:
         """Allow a tool's call, or not; the answer goes on when every call has been decided.

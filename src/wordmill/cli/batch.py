@@ -175,7 +175,7 @@ def status(name: str, as_json: bool) -> None:
 @click.argument("name", metavar="BATCH")
 @click.pass_context
 def watch(ctx: click.Context, name: str) -> None:
-    """Watch a batch to its end; it is worked on here where no server is at it."""
+    """Watch a batch to its end; without a server, work on it here."""
     _watch(ctx, _desk(), name)
 
 

@@ -52,7 +52,7 @@ from wordmill.database.tables import (
     tool_servers,
 )
 from wordmill.errors import ConfigError, StorageError
-from wordmill.settings import Settings, make_engine, sqlite_url
+from wordmill.settings import Settings, make_engine
 
 __all__ = [
     "BUSY_MILLISECONDS",
@@ -173,8 +173,8 @@ def open_at(settings: Settings, schema: str) -> Database:
 
 def _opened(settings: Settings, schema: str) -> Database:
     file = _file(settings.database_url)
-    if settings.database_url == sqlite_url(settings.home):
-        _make_home(settings.home)
+    # Also for a database that lies elsewhere: runs, batches and the cache are there.
+    _make_home(settings.home)
     engine = _engine(settings.database_url, file)
     database = Database(engine, str(file or settings.shown("database_url")))
     try:
