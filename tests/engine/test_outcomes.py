@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from collections import Counter
 
 import pytest
 
@@ -66,13 +67,16 @@ def test_attempts_are_bounded_and_the_last_words_kept(serve, drive):
 
 
 def test_an_address_where_nobody_listens_stops_the_lane_with_a_sentence(drive):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    driver = drive(f"http://127.0.0.1:{port}/v1", lane={"attempts": 2})
-    outcomes = driver.ask(dict.fromkeys(range(50), "hello"))
-    kinds = sorted(outcome["error"] for outcome in outcomes.values())
-    assert kinds == ["connect"] * 3 + ["stopped"] * 47
+    # Held, so that nobody else listens there meanwhile.
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        driver = drive(f"http://127.0.0.1:{port}/v1", lane={"attempts": 2})
+        outcomes = driver.ask(dict.fromkeys(range(50), "hello"))
+    kinds = Counter(outcome["error"] for outcome in outcomes.values())
+    # Three stop it; the other two places of the opening may be out at that moment.
+    assert 3 <= kinds["connect"] <= 5
+    assert kinds["connect"] + kinds["stopped"] == 50
     assert f"cannot connect to 127.0.0.1:{port}" in outcomes[49]["detail"]
 
 
