@@ -146,6 +146,18 @@ def test_streams_keep_the_lanes_limit(count, rehearse, drive):
     assert json.loads(server.stats())["highest_concurrency"] <= 5
 
 
+def test_an_answer_that_has_begun_lets_the_others_in(rehearse, drive):
+    """Nobody waits for the ends of the first three when the server answers."""
+    server = rehearse(latency_ms=4000)
+    driver = drive(f"http://127.0.0.1:{server.port}/v1", lane={"concurrency": 20})
+    streams = [driver.engine.stream("m", CHAT, BODY, salt=n + 1) for n in range(10)]
+    until = time.monotonic() + 20
+    while json.loads(server.stats())["highest_concurrency"] < 10:
+        assert time.monotonic() < until
+        assert not any(stream.record() for stream in streams)
+        time.sleep(0.01)
+
+
 def test_an_event_loop_hears_of_each_stream_that_has_something_new(rehearse, drive):
     server = rehearse(latency_ms=20)
     engine = drive(f"http://127.0.0.1:{server.port}/v1", lane={"concurrency": 300}).engine

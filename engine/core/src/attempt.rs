@@ -40,13 +40,13 @@ impl Attempt {
     }
 }
 
-/// One try of a job, however its answer is wanted.
-pub async fn one(endpoint: &Endpoint, job: &Job, target: &Uri, out: &Out) -> (Attempt, Hints) {
+/// One try of a job, however its answer is wanted. `begun`: called when a streamed one has begun to come.
+pub async fn one(endpoint: &Endpoint, job: &Job, target: &Uri, out: &Out, begun: &dyn Fn()) -> (Attempt, Hints) {
     let (attempt, hints) = match &job.stream {
         None => whole(endpoint, job, target, out).await,
         // Boxed: they are few, and every request would carry their size.
         Some(feed) if feed.whole() => Box::pin(at_once(endpoint, job, target, out, feed)).await,
-        Some(feed) => Box::pin(streamed(endpoint, job, target, out, feed)).await,
+        Some(feed) => Box::pin(streamed(endpoint, job, target, out, feed, begun)).await,
     };
     (attempt.settled(endpoint, out), hints)
 }
@@ -100,7 +100,7 @@ fn show(attempt: &Attempt, feed: &Feed) {
 }
 
 /// Its answer shown as it comes.
-async fn streamed(endpoint: &Endpoint, job: &Job, target: &Uri, out: &Out, feed: &Feed) -> (Attempt, Hints) {
+async fn streamed(endpoint: &Endpoint, job: &Job, target: &Uri, out: &Out, feed: &Feed, begun: &dyn Fn()) -> (Attempt, Hints) {
     let body = match shape::streaming(&job.body) {
         Ok(body) => Bytes::from(body),
         Err(words) => return (Attempt::failed(Failure::new(Kind::BadRequest, words)), Hints::default()),
@@ -127,6 +127,7 @@ async fn streamed(endpoint: &Endpoint, job: &Job, target: &Uri, out: &Out, feed:
         return (attempt, hints);
     }
     let mut collector = Collector::default();
+    let mut silent = true;
     let broken = loop {
         let chunk = tokio::select! {
             chunk = endpoint.chunk(&mut head, out) => chunk,
@@ -139,6 +140,10 @@ async fn streamed(endpoint: &Endpoint, job: &Job, target: &Uri, out: &Out, feed:
                 break None;
             }
             Err(failure) => break Some(failure),
+        }
+        if silent && collector.shown() {
+            silent = false;
+            begun();
         }
         if collector.size() > endpoint.max_reply() {
             break Some(endpoint.too_large());

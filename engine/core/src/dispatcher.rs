@@ -201,6 +201,12 @@ impl Dispatcher {
         }
     }
 
+    /// A streamed answer of a lane has begun to come.
+    fn begun(self: &Rc<Self>, index: usize) {
+        self.state.borrow_mut().lanes[index].governor.begun();
+        self.pump(index);
+    }
+
     /// Send whatever a lane may send now.
     fn pump(self: &Rc<Self>, index: usize) {
         while !self.closing.get() {
@@ -364,7 +370,7 @@ impl Dispatcher {
         tokio::task::spawn_local(async move {
             let shared = this.shared.clone();
             let mut work = pin!(async {
-                let (attempt, hints) = attempt::one(&endpoint, &job, &target, &out).await;
+                let (attempt, hints) = attempt::one(&endpoint, &job, &target, &out, &|| this.begun(index)).await;
                 drop(out);
                 this.ended(&sent, job, attempt, hints);
                 this.pump(index);

@@ -186,6 +186,12 @@ impl Governor {
         }
     }
 
+    /// A streamed answer has begun to come, so the server answers: others need not wait for its end.
+    pub fn begun(&mut self) {
+        self.opened = true;
+        self.fatal = 0;
+    }
+
     fn succeeded(&mut self, now: Instant, ended: &Ended) {
         self.opened = true;
         self.fatal = 0;

@@ -206,10 +206,9 @@ def _lacks(run: Run) -> int:
 
 
 def _go(house: House, who: Person, wish: Wish, _: Texts) -> None:
-    desk = house.desk(who)
     try:
         with parts.said_again():
-            st.info(parts.plain(desk.estimate(wish)), icon=":material/calculate:")
+            st.info(parts.plain(house.desk(who).estimate(wish)), icon=":material/calculate:")
     except parts.Said:
         return
     if wish.model and house.rehearses(who, wish.model):
@@ -222,7 +221,7 @@ def _go(house: House, who: Person, wish: Wish, _: Texts) -> None:
             st.toast(_("Started as {run}.").format(run=run.id))
     if preview:
         with parts.said(), st.spinner(_("Asking ...")):
-            seen = desk.preview(wish, 2, lambda: False)
+            seen = house.preview(who, wish, 2)
             for one in seen.records:
                 with st.container(border=True):
                     st.caption(_("row {number}").format(number=one["row"]))
