@@ -6,6 +6,7 @@ import threading
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -250,6 +251,13 @@ def test_many_open_a_new_home_at_once(anywhere: Settings) -> None:
         assert names(opened) == []
 
 
+def _plain(value: Any) -> Any:
+    """As the driver takes it."""
+    if isinstance(value, datetime):
+        return value.isoformat(" ")
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
 def older(settings: Settings, revision: str) -> None:
     """A database of an older schema that holds one job."""
     settings.home.mkdir(mode=0o700)
@@ -258,7 +266,7 @@ def older(settings: Settings, revision: str) -> None:
         config = configuration()
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
-        row = {name: json.dumps(v) if isinstance(v, dict) else v for name, v in job("old").items()}
+        row = {name: _plain(value) for name, value in job("old").items()}
         columns = ", ".join(row)
         values = ", ".join(f":{name}" for name in row)
         connection.execute(text(f"INSERT INTO jobs ({columns}) VALUES ({values})"), row)
@@ -285,7 +293,7 @@ def older_on_postgresql(settings: Settings) -> None:
         config = configuration()
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
-        row = {name: json.dumps(v) if isinstance(v, dict) else v for name, v in job("old").items()}
+        row = {name: _plain(value) for name, value in job("old").items()}
         places = ", ".join(f":{name}" for name in row)
         connection.execute(text(f"INSERT INTO jobs ({', '.join(row)}) VALUES ({places})"), row)
     engine.dispose()

