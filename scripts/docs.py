@@ -15,11 +15,11 @@ from pathlib import Path
 
 import click
 
-from wordmill import settings
 from wordmill.cli import CONTEXT, wordmill
 from wordmill.commands import COMMANDS
 from wordmill.commands.help import markdown as commands_in_conversation
 from wordmill.providers import presets
+from wordmill.settings.pages import markdown as settings_table
 
 DOCS = Path(__file__).parents[1] / "docs"
 OPEN, CLOSE = "<!-- table -->\n", "<!-- end -->"
@@ -42,7 +42,7 @@ def pages() -> dict[Path, str]:
     commands = "\n".join(helps(wordmill, "wordmill"))
     made = {DOCS / "cli.md": f"# Commands\n\nGenerated from the commands' own help.\n\n{commands}"}
     tables = {
-        "settings": settings.markdown(),
+        "settings": settings_table(),
         "models": presets.markdown(),
         "commands": commands_in_conversation(COMMANDS),
     }

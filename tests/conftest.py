@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import postgres
+from tests.servers import elasticsearch, postgres, rabbitmq, redis, s3
 from wordmill import _engine
 from wordmill.database import open_database
 from wordmill.settings import load
@@ -17,10 +17,18 @@ from wordmill.settings import load
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--database",
-        choices=("sqlite", "postgresql"),
-        default="sqlite",
-        help="what tests stand on that do not choose it themselves",
+        choices=("sqlite", "postgresql", "both"),
+        default="both",
+        help="what tests stand on; both: those that choose it run on either, the others on SQLite",
     )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    chosen = metafunc.config.getoption("database")
+    for name in ("either_database", "either_empty_database"):
+        if name in metafunc.fixturenames:
+            kinds = ["sqlite", "postgresql"] if chosen == "both" else [chosen]
+            metafunc.parametrize(name, kinds, indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +44,7 @@ def home(
         monkeypatch.delenv(name)
     folder = tmp_path / "home"
     monkeypatch.setenv("WORDMILL_HOME", str(folder))
-    if request.config.getoption("database") == "sqlite" or not _stands_on_one(request):
+    if request.config.getoption("database") != "postgresql" or not _stands_on_one(request):
         yield folder
         return
     server: postgres.Server = request.getfixturevalue("postgres_server")
@@ -46,7 +54,9 @@ def home(
     server.drop_database(url)
 
 
-ON_A_DATABASE = ("api", "batches", "chat", "cli", "commands", "runs", "shell", "web")
+ON_A_DATABASE = (
+    "api", "batches", "chat", "cli", "commands", "local_models", "runs", "shell", "web",
+)  # fmt: skip
 """Folders of tests that stand on a database."""
 CHOOSERS = frozenset(("either_database", "either_empty_database", "postgres_url"))
 
@@ -64,17 +74,38 @@ def postgres_server() -> Iterator[postgres.Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def rabbitmq_server() -> Iterator[rabbitmq.Server]:
+    """A RabbitMQ; where it is not installed the test is skipped, in CI it fails."""
+    with rabbitmq.serving() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[redis.Server]:
+    """A Redis; where it is not installed the test is skipped, in CI it fails."""
+    with redis.serving() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[s3.Server]:
+    """A server that speaks S3."""
+    with s3.serving() as server:
+        yield server
+
+
 @pytest.fixture
 def postgres_url(postgres_server: postgres.Server) -> str:
     """An empty PostgreSQL database."""
     return postgres_server.new_database()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def either_database(
     request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """The test runs twice: on the data folder's SQLite file, and on PostgreSQL.
+    """The test runs on the data folder's SQLite file, and on PostgreSQL.
 
     PostgreSQL has the tables already: they are copied, which is quicker than to make them.
     """
@@ -84,7 +115,7 @@ def either_database(
     return str(request.param)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def either_empty_database(
     request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:
@@ -111,3 +142,21 @@ def rehearse() -> Iterator[Callable[..., _engine.Rehearsal]]:
     yield start
     for server in started:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_server() -> Iterator[elasticsearch.Server]:
+    """An Elasticsearch, one for a whole session (and for each worker of pytest-xdist that needs
+    one, so that whoever kills it disturbs nobody); where it is missing the test is skipped, in CI
+    it fails.
+    """
+    with elasticsearch.serving() as server:
+        yield server
+
+
+@pytest.fixture
+def elasticsearch_prefix(elasticsearch_server: elasticsearch.Server) -> Iterator[str]:
+    """What the names of a test's own indices begin with; they are gone after it."""
+    prefix = elasticsearch_server.new_prefix()
+    yield prefix
+    elasticsearch_server.wipe(prefix)

@@ -20,6 +20,8 @@ from bench.servers import Server
 from bench.targets import Figure, Runs
 from drivers import contract
 
+pytestmark = pytest.mark.once
+
 FEW = 120
 QUIET = Scenario("few", latency=0, concurrency=8, entries=())
 

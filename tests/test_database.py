@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -442,3 +443,14 @@ def test_opening_does_not_import_alembic(settings: Settings) -> None:
         "sys.exit('alembic' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_connection_that_comes_back_after_the_close_is_closed_too(anywhere: Settings) -> None:
+    opened = open_database(anywhere)
+    with opened.read() as connection:
+        raw = connection.connection.dbapi_connection
+        assert raw is not None
+        opened.close()
+        connection.execute(text("SELECT 1"))
+    with pytest.raises((sqlite3.ProgrammingError, psycopg.OperationalError)):
+        raw.cursor().execute("SELECT 1")

@@ -15,6 +15,7 @@ from wordmill.jobs import MOST_TAKINGS, Jobs, Leased
 from wordmill.queues import embedded
 from wordmill.queues.base import Work
 from wordmill.queues.embedded import Embedded
+from wordmill.queues.leases import worker_name
 from wordmill.settings import load
 
 
@@ -177,14 +178,14 @@ def test_another_persons_jobs_are_not_there(jobs):
 
 
 def test_what_a_dead_process_of_this_machine_held_is_freed_at_a_start(jobs):
-    host, pid = embedded._worker().split(":")[:2]
+    host, pid = worker_name().split(":")[:2]
     gone = "2147483646"  # above any process number
     for holder in (f"{host}:{gone}:x", f"{host}:{pid}:of-an-earlier-start", f"far:{gone}:x"):
         jobs.put("ada", "turn", {"holder": holder})
         taken(jobs, holder)
     jobs.put("ada", "turn", {"holder": "us"})
-    taken(jobs, embedded._worker())
-    assert jobs.reclaim(embedded._worker(), ["turn"]) == 2
+    taken(jobs, worker_name())
+    assert jobs.reclaim(worker_name(), ["turn"]) == 2
     assert [taken(jobs).job.payload["holder"] for _ in range(2)] == [
         f"{host}:{gone}:x",
         f"{host}:{pid}:of-an-earlier-start",

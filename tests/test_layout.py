@@ -19,10 +19,14 @@ LAYERS: list[tuple[set[str], bool]] = [
     ({"queues"}, True),
     ({"completions", "jobs"}, True),
     ({"accounts"}, True),
+    ({"model_server"}, True),
+    ({"local_models"}, True),
     ({"models"}, True),
     ({"providers"}, True),
+    ({"backends"}, True),
     ({"columns"}, True),
     ({"exports"}, True),
+    ({"documents"}, True),
     ({"stores"}, True),
     (
         {
@@ -34,6 +38,7 @@ LAYERS: list[tuple[set[str], bool]] = [
             "processes",
             "rendering",
             "secrets",
+            "sharing",
             "telemetry",
             "_engine",
         },

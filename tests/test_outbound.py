@@ -1,3 +1,4 @@
+import json
 import socket
 import ssl
 import threading
@@ -5,11 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
 from tests.servers.imperfect import Asked, Told, serving
+from wordmill._engine import public_address
 from wordmill.outbound import Failure, Limits, Response, send
 
 SOON = Limits(connect=2, first_byte=2, total=2)
@@ -225,3 +228,64 @@ def test_a_proxy_that_says_no(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(asked.method, asked.path) for asked in proxy.asked] == [
         ("CONNECT", "nowhere.invalid:443")
     ]
+
+
+# Addresses that strangers chose -----------------------------------------------------------------
+
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "addresses.json").read_text())
+
+
+@pytest.mark.parametrize("address", VECTORS["public"] + VECTORS["refused"])
+def test_which_addresses_are_public(address: str) -> None:
+    assert public_address(address) is (address in VECTORS["public"])
+
+
+@pytest.mark.parametrize("text", VECTORS["none"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match="is no address"):
+        public_address(text)
+
+
+def test_only_public_addresses_are_asked_where_it_is_wanted() -> None:
+    with serving(lambda _: Told(body="inside")) as server:
+        for host in ("127.0.0.1", "localhost", "127.1", "2130706433"):
+            url = server.url.replace("127.0.0.1", host)
+            failure = failed(send("GET", url, limits=SOON, allowed=()))
+            assert failure.kind == "private", host
+            assert failure.detail.endswith(
+                "is not public: an admin allows hosts by the setting private_hosts."
+            )
+        assert server.asked == []
+        assert said(send("GET", server.url, allowed=("127.0.0.1",))).text == '"inside"'
+
+
+def test_an_address_is_judged_again_where_it_is_connected_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A name that leads to a public address when it is looked at, and inside when it is asked."""
+    look_up, answers = socket.getaddrinfo, ["8.8.8.8"]
+
+    def rebound(host: str, *rest: Any, **more: Any) -> Any:
+        where = answers.pop() if host == "rebound.example" and answers else "127.0.0.1"
+        return look_up(where if host == "rebound.example" else host, *rest, **more)
+
+    with serving(lambda _: Told(body="inside")) as server:
+        monkeypatch.setattr(socket, "getaddrinfo", rebound)
+        port = server.url.rpartition(":")[2]
+        failure = failed(send("GET", f"http://rebound.example:{port}/", limits=SOON, allowed=()))
+        assert answers == []
+        assert failure.kind == "private"
+        assert "rebound.example leads to 127.0.0.1" in failure.detail
+        assert server.asked == []
+
+
+def test_an_address_behind_a_proxy_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda _: Told()) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        failure = failed(send("GET", "http://nowhere.invalid/", allowed=()))
+        assert failure == Failure(
+            "private",
+            "nowhere.invalid would be asked through a proxy, which hides where it leads: name it "
+            "in NO_PROXY.",
+        )
+        assert proxy.asked == []

@@ -1,6 +1,9 @@
+import base64
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,3 +172,24 @@ def test_a_short_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_own_api_key_looks_like_one() -> None:
     assert scrub("with wm-" + "aB3_" * 10 + "abc.") == f"with {HIDDEN}."
     assert scrub("a wm-radio") == "a wm-radio"
+
+
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "secrets.json").read_text())
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: str(vector["name"]))
+def test_what_was_sealed_is_opened_as_the_consumer_opens_it(
+    vector: dict[str, Any], home: Path
+) -> None:
+    home.mkdir()
+    if vector["key_file"] is not None:
+        file = home / KEY_FILE
+        file.touch(0o600)
+        file.write_text(vector["key_file"])
+    settings = load({"secret_key": vector["secret_key"] or ""})
+    sealed = base64.b64decode(vector["sealed"])
+    if vector["error"] is None:
+        assert unseal(settings, sealed, vector["place"]) == vector["text"]
+        return
+    with pytest.raises(ConfigError, match=vector["error"]):
+        unseal(settings, sealed, vector["place"])

@@ -8,6 +8,7 @@ from wordmill.database import open_database
 from wordmill.database import settings as stored
 from wordmill.errors import ConfigError, UnknownName
 from wordmill.settings import load, parse_bytes, parse_concurrency, parse_seconds
+from wordmill.settings.pages import markdown
 
 
 @pytest.fixture(autouse=True)
@@ -153,13 +154,17 @@ def test_names_that_mean_nothing_get_a_sentence(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORDMILL_CONCURENCY", "8")
+    monkeypatch.setenv("WORDMILL_CONSUMER_BLOCKS", "8")  # wordmill-consumer looks after it
     (project / ".env").write_text("WORDMILL_HOMME=x\nOTHER=1\n")
     (project / "wordmill.toml").write_text("atempts = 3\nqqq = 1\n[model.mock]\nmodel = 'x'\n")
     toml = project / "wordmill.toml"
     assert load().warnings == (
         f"{toml} has 'atempts', which means nothing. Did you mean 'attempts'?",
         f"{toml} has 'qqq', which means nothing. `wordmill settings` shows what there is.",
-        f"{toml} has 'model', which means nothing. Did you mean 'models' or 'default_model'?",
+        (
+            f"{toml} has 'model', which means nothing. "
+            "Did you mean 'models' or 'models_folder' or 'default_model'?"
+        ),
         f"{project}/.env sets WORDMILL_HOMME, which means nothing. Did you mean 'WORDMILL_HOME'?",
         (
             "The environment has WORDMILL_CONCURENCY, which means nothing. "
@@ -365,6 +370,6 @@ def test_what_is_no_size_time_or_number(parse: Callable[[str], object], text: st
 
 def test_the_page_has_the_table() -> None:
     page = Path(__file__).parents[1] / "docs" / "settings.md"
-    assert settings.markdown() in page.read_text(encoding="utf-8"), (
+    assert markdown() in page.read_text(encoding="utf-8"), (
         "make the table anew: wordmill settings --markdown"
     )

@@ -43,6 +43,11 @@ __all__ = [
     "cache_prune",
     "cache_stats",
     "digest",
+    "public_address",
+    "redis_check",
+    "redis_state",
+    "texts",
+    "words",
 ]
 
 class EngineFault(RuntimeError):
@@ -117,6 +122,8 @@ class Engine:
             in_doubt: most requests that are sent and not yet durable (0: the engine chooses)
             budget: {requests, tokens, money}, each a number or null
             whole: bool, hand every reply on as it was sent
+            shared: {redis: URL, answers: bool}: share limits, and if answers the cache, with the
+                engines of other processes; null shares limits within this one
         Raises EngineFault when a file cannot be opened (in words), ValueError for a bad config.
         """
     def shape(self, lane: str, path: str, body: str) -> int:
@@ -193,6 +200,8 @@ class Engine:
         tokens_out, money, in_flight, queued,
         spent {requests, tokens, money}: all runs of these records together,
         budget_reached: the ceiling in words, or null,
+        shared: null, or {works: bool, words (why not, or null), processes (that hold a limit
+            of this one), asked, lost, hits, misses, kept, dropped, ignored: counts},
         lanes {name: {sent, done, in_flight, queued, limit, backed_off, waited_seconds,
             stopped (words or null), fallback_used, trouble (the last fault in words, or null),
             p50, p95, p99 (seconds)}}
@@ -242,18 +251,23 @@ class Splitter:
             endpoint: what `url` of each line must be, e.g. "/v1/chat/completions"
             models: names that `body.model` may have
             most_bytes: longest line.  block_lines, block_bytes: a full block
+            servers: whether lines may name other servers by their address (default false)
+            keys: names of keys that may go with an address (default none)
+            url, key: the server of lines that name none (default none)
+            refused: {name: why} of servers that are not asked (default none)
         Raises ValueError for bad rules.
         """
     def feed(self, data: bytes) -> None:
         """The next piece of the file, of any length."""
     def finish(self) -> None:
         """The file has ended."""
-    def blocks(self) -> list[tuple[int, int, int, int, str, str]]:
+    def blocks(self) -> list[tuple[int, int, int, int, str, str, int]]:
         """The blocks that are complete since the last call, in order; each:
 
         (offset, size: bytes in the file; first: the number of its first line, from 0;
         lines: how many are not blank; models: JSON [[name, good lines], ...];
-        bad: JSON [{line, code, message, custom_id}, ...])
+        bad: JSON [{line, code, message, custom_id}, ...];
+        python: how many of the good lines have `validate` or `post`)
         """
 
 @final
@@ -344,6 +358,25 @@ class Rehearsal:
 def digest(text: str) -> str:
     """32 hex digits of the canonical form of a JSON text; ValueError for what we do not accept."""
 
+def public_address(address: str) -> bool:
+    """Whether an IP address belongs to the public Internet; ValueError for what is no address.
+
+    Private, shared, reserved, multicast and documentation addresses do not, nor those that carry
+    another inside (IPv4-mapped, NAT64, 6to4, Teredo).
+    """
+
+def texts(json: bytes) -> str:
+    """The texts of a request or of an answer, each on a line of its own: by these it is found.
+
+    At most 20,000 characters, without names, roles and embeddings. ValueError for what is no JSON.
+    """
+
+def words(text: str) -> str:
+    """The words of a text as every index keeps them and looks for them, a space between two.
+
+    Case, accents and forms of a letter make no difference; of a long word 100 characters count.
+    """
+
 def cache_stats(cache: str) -> str:
     """JSON {entries, bytes (of the records files), oldest, newest (Unix seconds; if any)}."""
 
@@ -354,4 +387,16 @@ def cache_prune(
 
     The records files of those runs are removed with them, but not while a run still works on
     one, and not those that `keep` names (the records of unfinished runs).
+    """
+
+def redis_check(url: str) -> str:
+    """JSON {version, warnings: sentences on settings that do not suit}; takes two seconds at most.
+
+    Raises EngineFault with the reason why the server is not reached, without the password.
+    """
+
+def redis_state(url: str) -> str:
+    """What the engines of this process that share in this Redis did; JSON as `shared` of `metrics`.
+
+    {} where there were none in the last minute.
     """

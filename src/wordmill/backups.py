@@ -37,8 +37,9 @@ MANIFEST: Final = "manifest.json"
 _CHUNK: Final = 1 << 20
 _ROWS: Final = 1000
 _SQLITE: Final = b"SQLite format 3\0"
-_SKIPPED: Final = ("wordmill.db", "cache.db")
-"""Files of the data folder that begin so: the database goes as tables."""
+_SKIPPED: Final = ("wordmill.db", "cache.db", "models/")
+"""Files of the data folder that begin so: the database goes as tables, and the weights of models
+are fetched again."""
 
 Tell = Callable[[str], None]
 

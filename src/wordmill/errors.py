@@ -19,6 +19,12 @@
     ├── ModelFailed            a model gave no answer; carries the engine's kind and its words
     ├── ExportError            rows cannot leave in the asked form
     ├── StorageError           a file or a database cannot be written or read
+    ├── ChannelError           a chat service does not answer, or not as it should
+    │   ├── ChannelLimited     it wants to be asked less often; carries the seconds
+    │   ├── ChannelRefused     it refuses this for good, and others not
+    │   └── ChannelClosed      the account is no longer good: a person has to see to it
+    ├── HubError               the hub of models does not answer, or refuses what is asked of it
+    ├── BrokerError            the broker does not answer, or refuses what is asked of it
     └── EngineError            the engine ended; carries its last words
 
 A message says what happened, with the value, and what to do next. The command line prints
@@ -195,6 +201,37 @@ class ExportError(WordmillError):
 
 class StorageError(WordmillError):
     """A file or a database cannot be written or read."""
+
+
+class ChannelError(WordmillError):
+    """A chat service does not answer, or not as it should; it may later."""
+
+
+class ChannelLimited(ChannelError):
+    """A chat service wants to be asked less often. `seconds`: when it takes the next."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message, seconds)
+        self.message, self.seconds = message, seconds
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ChannelRefused(ChannelError):
+    """A chat service refuses this for good, as in a room that we left."""
+
+
+class ChannelClosed(ChannelError):
+    """The account at a chat service is no longer good: a person has to see to it."""
+
+
+class HubError(WordmillError):
+    """The hub of models does not answer, or refuses what is asked of it."""
+
+
+class BrokerError(WordmillError):
+    """The broker does not answer, or refuses what is asked of it."""
 
 
 class EngineError(WordmillError):

@@ -18,6 +18,7 @@ from sqlalchemy import (
     RowMapping,
     Select,
     and_,
+    case,
     exists,
     func,
     insert,
@@ -36,6 +37,9 @@ ENDED: Final[tuple[State, ...]] = ("done", "failed", "cancelled")
 
 MOST_TAKINGS: Final = 5
 """A job that so many workers have died of is not given to another."""
+
+PRIORITY: Final = 4
+"""Of jobs whose payload has no `priority`."""
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -57,6 +61,11 @@ class Job:
     fence: int
     created: datetime
     updated: datetime
+
+    @property
+    def priority(self) -> int:
+        """Of those that wait, the job with the highest comes first: 0 to 9, by its payload."""
+        return int(self.payload.get("priority", PRIORITY))
 
 
 class Jobs:
@@ -141,6 +150,33 @@ class Jobs:
         with self._database.read() as connection:
             return [_job(row) for row in connection.execute(query).mappings()]
 
+    def below(self, kind: str, subject: str) -> list[Job]:
+        """The jobs of a kind whose subjects begin with this, the oldest first."""
+        begins = table.c.subject.startswith(subject, autoescape=True)
+        query = select(table).where(table.c.kind == kind, begins).order_by(table.c.id)
+        with self._database.read() as connection:
+            return [_job(row) for row in connection.execute(query).mappings()]
+
+    def these(self, names: Collection[str]) -> list[Job]:
+        """The jobs of these ids, as far as there are any."""
+        query = select(table).where(table.c.id.in_(names))
+        with self._database.read() as connection:
+            return [_job(row) for row in connection.execute(query).mappings()]
+
+    def first(self, kinds: Collection[str]) -> Job | None:
+        """The job that the next worker with a free hand takes."""
+        with self._database.read() as connection:
+            row = connection.execute(_free(kinds).limit(1)).mappings().one_or_none()
+        return None if row is None else _job(row)
+
+    def left(self, kinds: Collection[str], seconds: float, limit: int) -> list[Job]:
+        """The first jobs that could be worked on and for so many seconds were not."""
+        before = now() - timedelta(seconds=seconds)
+        waits = and_(table.c.state == "waiting", table.c.updated <= before)
+        query = _free(kinds).where(or_(waits, table.c.state == "running")).limit(limit)
+        with self._database.read() as connection:
+            return [_job(row) for row in connection.execute(query).mappings()]
+
     def cancel(self, owner: str, job: str) -> Job:
         """Ask for a job's end; one that nobody works on ends at once. Raises NotFound."""
         at, mine = now(), and_(table.c.id == job, table.c.owner == owner)
@@ -153,19 +189,25 @@ class Jobs:
                 connection.execute(update(table).where(running).values(asked))
         return self.get(owner, job)
 
-    def lease(self, worker: str, kinds: Collection[str], seconds: float) -> "Leased | None":
-        """Take the oldest job that may be worked on now; None where there is none.
+    def lease(
+        self, worker: str, kinds: Collection[str], seconds: float, job: str | None = None
+    ) -> "Leased | None":
+        """Take the first job that may be worked on now; None where there is none.
 
         worker: its machine, its process and a token, with colons between.
+        job: the id of the only one that is looked at.
         A job whose holder has not renewed it in time may be: its worker is taken for dead.
         """
         while True:
+            query = _free(kinds).limit(1)
+            if job is not None:
+                query = query.where(table.c.id == job)
             with self._database.read() as connection:  # most looks find nothing, and lock nothing
-                if connection.execute(_next(kinds)).one_or_none() is None:
+                if connection.execute(query).one_or_none() is None:
                     return None
             at = now()
             with self._database.begin() as connection:
-                row = connection.execute(_next(kinds)).mappings().one_or_none()
+                row = connection.execute(query).mappings().one_or_none()
                 if row is None:
                     return None
                 same = and_(table.c.id == row["id"], table.c.fence == row["fence"])
@@ -278,8 +320,14 @@ class Leased:
             raise Conflict(f"The job {self.job.id} is another worker's now, or has ended.")
 
 
-def _next(kinds: Collection[str]) -> Select[Any]:
-    """The oldest job that may be worked on now."""
+def _free(kinds: Collection[str]) -> Select[Any]:
+    """The jobs that may be worked on now: by priority, then who has waited for longest.
+
+    One whose worker died comes before those that nobody has begun; one that was given back has
+    waited since then.
+    """
+    dead = case((table.c.state == "running", 1), else_=0)
+    priority = func.coalesce(table.c.payload["priority"].as_integer(), PRIORITY)
     stale = and_(table.c.state == "running", table.c.lease_until < now())
     before = table.alias("before")
     busy = exists().where(
@@ -294,8 +342,7 @@ def _next(kinds: Collection[str]) -> Select[Any]:
         select(table)
         .where(table.c.kind.in_(kinds), or_(table.c.state == "waiting", stale))
         .where(or_(table.c.subject.is_(None), ~busy))
-        .order_by(table.c.id)
-        .limit(1)
+        .order_by(priority.desc(), dead.desc(), table.c.updated, table.c.id)
     )
 
 

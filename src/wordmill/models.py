@@ -5,6 +5,9 @@ Three sources, the later wins: the model `rehearsal`, which always exists; the d
 that says `provider` or `base_url` describes its model whole; one that does not changes single
 fields of the database's model.
 
+A person may have private entries beside these, which nobody else sees: servers that a batch named
+by their addresses. In the database their names begin with the person's id and a space.
+
 `providers` speaks to the servers; here they are only chosen.
 """
 
@@ -17,14 +20,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from sqlalchemy import Row as DatabaseRow
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, or_, select
 
 from wordmill import database as tables
 from wordmill import plugins
 from wordmill.database import LOCAL, Database
 from wordmill.errors import ConfigError, UnknownName
-from wordmill.providers.base import VARIABLE, KeySource, Model, Provider, no_keys
+from wordmill.providers.base import VARIABLE, KeySource, Model, Private, Provider, no_keys
 from wordmill.providers.dialect import BOUNDS
+from wordmill.providers.local import IDENTITY as LOCAL_MODELS
 from wordmill.providers.presets import PRESETS
 from wordmill.providers.rehearsal import IDENTITY
 from wordmill.secrets import scrub
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REHEARSAL", "Catalog", "Model", "checked"]
 
-Source: TypeAlias = Literal["built in", "catalog", "wordmill.toml"]
+Source: TypeAlias = Literal["built in", "catalog", "wordmill.toml", "private"]
 
 REHEARSAL = Model(name="rehearsal", provider="rehearsal", base_url=IDENTITY, model="rehearsal")
 """Always there, needs nothing, never a silent stand-in for another."""
@@ -49,6 +53,9 @@ LACKING = frozenset({
     "temperature", "tool_choice", "tools", "top_k", "top_logprobs", "top_p", "user", "verbosity",
 })  # fmt: skip
 """What `without` may name: what a server may lack, or a field of a request."""
+
+LOCAL_PROVIDER = "local"
+"""Of the models of this machine, and of model servers elsewhere that have an address."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,99}")
 LONGEST_URL, LONGEST_VARIABLE = 2_000, 200
@@ -65,16 +72,27 @@ class Catalog:
     """The models that this person, in this project, can name.
 
     keys: where the person's stored keys are looked up; `accounts.catalog_of` hands them in.
+    person: whose private entries it shows; without one, nobody's.
     """
 
-    def __init__(self, database: Database, settings: Settings, keys: KeySource = no_keys) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        keys: KeySource = no_keys,
+        person: str | None = None,
+    ) -> None:
         self._database, self._settings, self._keys = database, settings, keys
+        self._person = person
 
     def names(self) -> list[str]:
         """All names, sorted."""
+        column, own = tables.models.c.name, f"{self._person} "
+        ours = or_(~column.contains(" "), column.startswith(own, autoescape=True))
         with self._database.read() as connection:
-            stored = connection.execute(select(tables.models.c.name)).scalars()
-            return sorted({REHEARSAL.name, *stored, *self._settings.models})
+            stored = connection.execute(select(column).where(ours)).scalars()
+            names = {name.partition(" ")[2] or name for name in stored}
+        return sorted({REHEARSAL.name, *names, *self._settings.models})
 
     def get(self, name: str) -> Model:
         """The model of that name. Raises UnknownName with the nearest ones."""
@@ -144,6 +162,35 @@ class Catalog:
             connection.execute(insert(tables.models).values(values))
         return model
 
+    def keep_private(self, model: Model) -> Model:
+        """Store a model for this person alone; a private one of the same name is replaced."""
+        stored = f"{self._person} {model.name}"
+        values = {
+            **asdict(model), "name": stored, "owner": self._person, "created": datetime.now(UTC),
+        }  # fmt: skip
+        with self._database.begin() as connection:
+            connection.execute(delete(tables.models).where(tables.models.c.name == stored))
+            connection.execute(insert(tables.models).values(values))
+        return model
+
+    def private(self) -> list[Model]:
+        """The private models of this person, by name."""
+        return [model for model, source in self.all() if source == "private"]
+
+    def remove_private(self, name: str) -> None:
+        """Forget a private model of this person. Raises UnknownName."""
+        stored = tables.models.c.name == f"{self._person} {name}"
+        if self._private(name) is None:
+            raise self._unknown(name)
+        with self._database.begin() as connection:
+            connection.execute(delete(tables.models).where(stored))
+
+    def forget_private(self, person: str) -> None:
+        """Remove all private models of a person."""
+        theirs = tables.models.c.name.startswith(f"{person} ", autoescape=True)
+        with self._database.begin() as connection:
+            connection.execute(delete(tables.models).where(theirs))
+
     def remove(self, name: str) -> None:
         """Forget a stored model. Raises UnknownName, or ConfigError for one that is needed."""
         if name == REHEARSAL.name:
@@ -165,6 +212,8 @@ class Catalog:
             raise self._unknown(name)
 
     def _find(self, name: str) -> tuple[Model, Source]:
+        if self._person is not None and (own := self._private(name)) is not None:
+            return own, "private"
         table = self._settings.models.get(name)
         if table is not None:
             return self._described(name, table), "wordmill.toml"
@@ -176,10 +225,19 @@ class Catalog:
         return stored, "catalog"
 
     def _stored(self, name: str) -> Model | None:
-        if not name.isprintable():  # no database can hold it
+        if " " in name or not name.isprintable():  # another's, or what no database can hold
             return None
-        columns = tables.models.c
-        query = select(tables.models).where(columns.name == name)
+        options = self._row(name)
+        return None if options is None else Model(**options)
+
+    def _private(self, name: str) -> Model | None:
+        if "@http" not in name or not name.isprintable():
+            return None
+        options = self._row(f"{self._person} {name}")
+        return None if options is None else Private(**{**options, "name": name})
+
+    def _row(self, stored: str) -> dict[str, Any] | None:
+        query = select(tables.models).where(tables.models.c.name == stored)
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else _from_row(row)
@@ -257,10 +315,10 @@ def _placed(source: str, sentence: str) -> str:
     return f"{source}: {sentence}" if source else sentence
 
 
-def _from_row(row: DatabaseRow[tuple[Any, ...]]) -> Model:
-    """As it was checked when it was stored."""
+def _from_row(row: DatabaseRow[tuple[Any, ...]]) -> dict[str, Any]:
+    """A model's fields, as they were checked when it was stored."""
     options = {field.name: getattr(row, field.name) for field in fields(Model)}
-    return Model(**{**options, "without": tuple(options["without"])})
+    return {**options, "without": tuple(options["without"])}
 
 
 def _words(error: "ValidationError") -> str:
@@ -305,10 +363,17 @@ def _with_preset(model: Model) -> Model:
                 "that `wordmill rehearse` started, use --provider openai."
             )
         return replace(model, base_url=IDENTITY, key_env=None)
+    if model.provider == LOCAL_PROVIDER and _is_here(model.base_url or LOCAL_MODELS):
+        return replace(model, base_url=model.base_url or LOCAL_MODELS, key_env=None)
     preset = PRESETS.get(model.provider)
     if preset is None or (model.base_url and _tidy(model.base_url) != preset.base_url):
         return model
     return replace(model, base_url=preset.base_url, key_env=model.key_env or preset.key_env)
+
+
+def _is_here(url: str) -> bool:
+    """Whether it is what a model of this machine has as its address."""
+    return re.fullmatch(rf"{LOCAL_MODELS}[0-9a-f]{{0,16}}", url) is not None
 
 
 def _tidy(url: str) -> str:
@@ -318,6 +383,8 @@ def _tidy(url: str) -> str:
 def _checked_url(model: Model) -> str:
     if model.provider == REHEARSAL.provider:
         return IDENTITY
+    if model.provider == LOCAL_PROVIDER and _is_here(model.base_url):
+        return model.base_url
     url = _tidy(model.base_url)
     if len(url) > LONGEST_URL:
         raise ConfigError(f"The base URL has {len(url):,} characters; at most {LONGEST_URL:,} fit.")

@@ -15,13 +15,15 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from wordmill._engine import public_address
+
 FailureKind: TypeAlias = Literal[
-    "refused", "name", "tls", "timeout", "dropped", "too_large", "proxy"
+    "refused", "name", "tls", "timeout", "dropped", "too_large", "proxy", "private"
 ]
 
 
@@ -56,7 +58,8 @@ class Failure:
 
     refused: nothing listens, or no way there.  name: no such host.  tls: the certificate, or no TLS
     at all.  timeout: one of the limits.  dropped: the connection broke or spoke no HTTP.
-    too_large: the answer passed `Limits.reply`.  proxy: the proxy said no.
+    too_large: the answer passed `Limits.reply`.  proxy: the proxy said no.  private: the address
+    is not public, or a proxy would hide it.
     """
 
     kind: FailureKind
@@ -70,13 +73,64 @@ def send(
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
     limits: Limits | None = None,
+    direct: bool = False,
+    allowed: Collection[str] | None = None,
 ) -> Response | Failure:
-    """One request, one answer. `url` is http or https; ValueError for another."""
+    """One request, one answer. `url` is http or https; ValueError for another.
+
+    direct: no proxy is asked, as none can reach this machine's own addresses.
+    allowed: a stranger chose the address, so it must be public; these hosts need not be.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(url)
     limits = limits or Limits()
-    return _Exchange(parts, limits).run(method, headers or {}, body)
+    if allowed is not None and (words := unwanted(url, allowed)) is not None:
+        return Failure("private", words)
+    return _Exchange(parts, limits, direct, allowed).run(method, headers or {}, body)
+
+
+def unwanted(url: str, allowed: Collection[str]) -> str | None:
+    """Why an address that a stranger chose is not asked, in a sentence; None where it may be.
+
+    Its host is looked up now, and what it leads to then is checked again when it is asked. One
+    that leads nowhere may be asked: it may lead somewhere later.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if _proxy(parts) is not None:
+        return (
+            f"{host} would be asked through a proxy, which hides where it leads: name it in "
+            "NO_PROXY."
+        )
+    try:
+        _public(host, parts.port or 0, allowed)
+    except _Private as refused:
+        return str(refused)
+    except OSError:
+        return None
+    return None
+
+
+class _Private(OSError):
+    """A host that leads to no public address."""
+
+
+def _public(host: str, port: int, allowed: Collection[str]) -> list[tuple[str, int]]:
+    """The addresses of a host that may be asked. Raises OSError, also for a name that is none."""
+    found = [one[4] for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    if host.rstrip(".") in {name.lower().strip("[]").rstrip(".") for name in allowed}:
+        return [(str(one[0]), int(one[1])) for one in found]
+    # A zone, as in fe80::1%eth0, stands only behind addresses of a link.
+    passed = [one for one in found if "%" not in str(one[0]) and public_address(str(one[0]))]
+    if not passed:
+        place = str(found[0][0])
+        leads = "" if place == host else f" leads to {place}, which"
+        raise _Private(
+            f"The address {host}{leads} is not public: an admin allows hosts by the setting "
+            "private_hosts."
+        )
+    return [(str(one[0]), int(one[1])) for one in passed]
 
 
 def stream(
@@ -114,16 +168,27 @@ class Streamed:
         self, exchange: "_Exchange", answer: http.client.HTTPResponse, started: float
     ) -> None:
         self.status = answer.status
+        self.headers = {name.lower(): value for name, value in answer.getheaders()}
         self.failure: Failure | None = None
         self._exchange, self._answer, self._started = exchange, answer, started
         self.complete = self._read = False
 
     def __iter__(self) -> Iterator[bytes]:
         """Its lines, without their ends, until it ends, breaks off or is closed."""
+        for line in self._parts(self._answer.readline):
+            yield line.rstrip(b"\r\n")
+
+    def pieces(self) -> Iterator[bytes]:
+        """Its bytes, as many as come at once; otherwise as its lines."""
+        yield from self._parts(lambda: self._answer.read1(1 << 18))
+
+    def _parts(self, read: Callable[[], bytes]) -> Iterator[bytes]:
         self._read = True
         try:
-            while line := self._answer.readline():
-                yield line.rstrip(b"\r\n")
+            while part := read():
+                yield part
+            if self._answer.length:  # which a reading that stops early does not tell
+                raise http.client.HTTPException(f"it ended {self._answer.length} bytes early")
             self.complete = not self._exchange.late.is_set()
         except (OSError, http.client.HTTPException, ValueError) as error:
             if self._exchange.late.is_set():
@@ -142,18 +207,26 @@ class Streamed:
 
 
 class _Exchange:
-    def __init__(self, parts: SplitResult, limits: Limits) -> None:
-        self.parts, self.limits = parts, limits
+    def __init__(
+        self,
+        parts: SplitResult,
+        limits: Limits,
+        direct: bool = False,
+        allowed: Collection[str] | None = None,
+    ) -> None:
+        self.parts, self.limits, self.direct = parts, limits, direct
         self.target = parts.path + ("?" + parts.query if parts.query else "") or "/"
         self.extra: dict[str, str] = {}
         self.late = threading.Event()
         self.connection = self._connection()
+        if allowed is not None:
+            self._guard(allowed)
 
     def _connection(self) -> http.client.HTTPConnection:
         parts, timeout = self.parts, self.limits.connect
         host = parts.hostname or ""
         secure = parts.scheme == "https"
-        proxy = _proxy(parts)
+        proxy = None if self.direct else _proxy(parts)
         address, port = (proxy.hostname or "", proxy.port) if proxy else (host, parts.port)
         connection = (
             http.client.HTTPSConnection(
@@ -170,6 +243,23 @@ class _Exchange:
                 self.target = f"http://{parts.netloc}{self.target}"
                 self.extra = {"Host": parts.netloc, **passport}
         return connection
+
+    def _guard(self, allowed: Collection[str]) -> None:
+        """Connect to public addresses alone, looked up at that moment."""
+
+        def connect(
+            address: tuple[str, int], timeout: float, source: tuple[str, int] | None
+        ) -> socket.socket:
+            refused: OSError | None = None
+            for place in _public(*address, allowed):
+                try:
+                    return socket.create_connection(place, timeout, source)
+                except OSError as error:
+                    refused = error
+            raise refused or OSError("the host has no address")
+
+        # What http.client calls where it connects, for TLS too.
+        self.connection._create_connection = connect  # type: ignore[attr-defined]
 
     def run(
         self, method: str, headers: Mapping[str, str], body: bytes | None
@@ -190,6 +280,8 @@ class _Exchange:
     def failure(self, error: Exception, started: float) -> Failure:
         """What an exception of the exchange means."""
         match error:
+            case _Private():
+                return Failure("private", str(error))
             case TimeoutError():
                 return self._timeout(started)
             case socket.gaierror():

@@ -26,12 +26,18 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "template": "wordmill.columns.template:Template",
         "uuid": "wordmill.columns.uuid:Uuid",
     },
+    "channels": {
+        "discord": "wordmill.channels.discord.channel:Discord",
+        "matrix": "wordmill.channels.matrix.channel:Matrix",
+    },
     "providers": {
+        "local": "wordmill.providers.local:Local",
         "openai": "wordmill.providers.openai:OpenAI",
         "rehearsal": "wordmill.providers.rehearsal:RehearsalProvider",
     },
     "exports": {
         "csv": "wordmill.exports.csv:Csv",
+        "docx": "wordmill.exports.docx:Docx",
         "dpo": "wordmill.exports.dpo:Dpo",
         "jsonl": "wordmill.exports.jsonl:Jsonl",
         "parquet": "wordmill.exports.parquet:Parquet",

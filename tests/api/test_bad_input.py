@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.api.conftest import Server
+from wordmill.channels.api.fields import CHAT, checked
 
 HELLO = [{"role": "user", "content": "Hello"}]
 DOORS = {"/v1/chat/completions": {"model": "rehearsal", "messages": HELLO}, "/api/folders": {}}
@@ -103,6 +104,9 @@ def test_letters_that_no_database_holds(server: Server) -> None:
         ({"tools": ["x"]}, "tools"),
         ({"response_format": "json"}, "response_format"),
         ({"response_format": {"type": "json_schema", "json_schema": 5}}, "response_format"),
+        ({"response_format": {"type": "choices", "choices": []}}, "response_format"),
+        ({"response_format": {"type": "choices", "choices": [1]}}, "response_format"),
+        ({"response_format": {"type": "regex", "pattern": 5}}, "response_format"),
         ({"logit_bias": []}, "logit_bias"),
         ({"stream_options": True}, "stream_options"),
         ({"extra_body": {"model": "other"}}, "extra_body"),
@@ -123,6 +127,18 @@ def test_fields_that_are_not_what_they_should_be(
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"] == field
     said(answer, "/v1")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"type": "choices", "choices": ["yes", "no"]},
+        {"type": "regex", "pattern": "[A-Z]{2}"},
+    ],
+)
+def test_the_forms_of_models_of_ones_own_are_handed_on(form: dict[str, Any]) -> None:
+    body = {"model": "own", "response_format": form}
+    assert checked(body, CHAT)["response_format"] == form
 
 
 def test_another_persons_conversation_is_not_there(server: Server) -> None:

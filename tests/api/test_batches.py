@@ -12,6 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.api.conftest import Server
+from tests.servers import s3
 
 Json = dict[str, Any]
 
@@ -24,6 +25,10 @@ def request(name: str, text: str = "Hello", **more: Any) -> Json:
         **more,
     }
     return {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+
+asked = request
+"""The same, in tests that get pytest's own `request`."""
 
 
 def jsonl(*lines: Json | str) -> bytes:
@@ -364,3 +369,92 @@ def test_an_upload_that_is_cut_leaves_nothing(server: Server) -> None:
         )
     folder = server.house.settings.home / "files"
     until(lambda: list(folder.glob("**/.*")) + list(folder.glob("*")), lambda found: not found)
+
+
+ENDPOINTS: dict[str, Json] = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "Say A."}]},
+    "/v1/completions": {"prompt": "Say A.", "max_tokens": 9},
+    "/v1/responses": {"input": "Say A.", "max_output_tokens": 9},
+    "/v1/embeddings": {"input": "A text.", "dimensions": 4},
+}
+
+
+@pytest.mark.parametrize("endpoint", list(ENDPOINTS))
+def test_every_endpoint_of_openai_s_batches(client: openai.OpenAI, endpoint: Any) -> None:
+    lines = [
+        {
+            "custom_id": f"r{n}", "method": "POST", "url": endpoint,
+            "body": {"model": "rehearsal", **ENDPOINTS[endpoint]},
+        }
+        for n in range(3)
+    ]  # fmt: skip
+    file = client.files.create(file=("asked.jsonl", jsonl(*lines)), purpose="batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window="24h")
+    done = ended(client, batch.id)
+    assert (done.status, done.endpoint) == ("completed", endpoint)
+    assert done.request_counts.model_dump() == {"total": 3, "completed": 3, "failed": 0}
+    bodies = [
+        json.loads(line)["response"]["body"]
+        for line in client.files.content(done.output_file_id).iter_lines()
+    ]
+    texts = {
+        "/v1/chat/completions": lambda body: body["choices"][0]["message"]["content"],
+        "/v1/completions": lambda body: body["choices"][0]["text"],
+        "/v1/responses": lambda body: body["output"][0]["content"][0]["text"],
+        "/v1/embeddings": lambda body: body["data"][0]["embedding"],
+    }
+    assert all(texts[endpoint](body) for body in bodies)
+    assert done.usage.input_tokens > 0
+
+
+def test_an_order_twice_is_one_batch_at_either_door(server: Server, client: openai.OpenAI) -> None:
+    once = {"Idempotency-Key": "twice"}
+    file = client.files.create(file=("a.jsonl", jsonl(request("a"))), purpose="batch").id
+    wish: Json = {
+        "input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h",
+    }  # fmt: skip
+    first = client.batches.create(**wish, extra_headers=once)
+    assert client.batches.create(**wish, extra_headers=once).id == first.id
+    with pytest.raises(openai.ConflictError) as caught:
+        client.batches.create(**wish, metadata={"other": "order"}, extra_headers=once)
+    assert "The idempotency key 'twice' belongs to another order." in str(caught.value)
+    with server.client("bob") as http:
+        told = http.post("/api/batches", json={"file": file, "priority": 9}, headers=once)
+        assert told.status_code == 409
+        new = {"Idempotency-Key": "other"}
+        orders = [
+            http.post("/api/batches", json={"file": file, "priority": 9}, headers=new)
+            for _ in range(2)
+        ]
+    assert [one.status_code for one in orders] == [202, 200]
+    assert orders[0].json()["id"] == orders[1].json()["id"]
+    assert orders[0].json()["priority"] == 9
+
+
+def test_files_and_results_lie_in_a_bucket(
+    s3_server: s3.Server,
+    monkeypatch: pytest.MonkeyPatch,
+    home: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    for name, value in s3_server.variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WORDMILL_STORAGE_URL", s3_server.bucket("a-server-s-files") + "/wordmill")
+    client: openai.OpenAI = request.getfixturevalue("client")
+    server: Server = request.getfixturevalue("server")
+    lines = [asked(f"r{n}", f"Say {n}.") for n in range(1500)]
+    done = ended(client, send(client, jsonl(*lines)).id)
+    assert done.request_counts.completed == 1500
+    answers = client.files.content(done.output_file_id).text.splitlines()
+    assert [json.loads(line)["custom_id"] for line in answers] == [f"r{n}" for n in range(1500)]
+    listed = s3_server.client().list_objects_v2(Bucket="a-server-s-files")["Contents"]
+    place = f"wordmill/batches/{done.id}/segments"
+    assert [one["Key"] for one in listed] == [
+        f"{place}/0000000.jsonl", f"{place}/0000001.jsonl", f"wordmill/files/{done.input_file_id}",
+    ]  # fmt: skip
+    assert not (home / "files").exists()
+    with server.client("bob") as http:
+        assert http.delete(f"/api/batches/{done.id}").status_code == 204
+    listed = s3_server.client().list_objects_v2(Bucket="a-server-s-files")["Contents"]
+    assert [one["Key"] for one in listed] == [f"wordmill/files/{done.input_file_id}"]
+    assert not (home / "batches" / done.id).exists()

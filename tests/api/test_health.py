@@ -13,6 +13,7 @@ from sqlalchemy import update
 
 from tests.api.conftest import Server, server
 from wordmill.channels.house import open_house
+from wordmill.channels.rooms.accounts import ChannelAccounts
 from wordmill.database import attachments, now
 from wordmill.errors import StorageError
 from wordmill.models import checked
@@ -42,6 +43,20 @@ def test_all_is_well(server: Server) -> None:
         "models": {},
         "channels": {},
     }
+
+
+def test_it_says_how_each_channel_is(server: Server) -> None:
+    accounts = ChannelAccounts(server.house.database, server.house.settings)
+    options = {"homeserver": "http://127.0.0.1:9", "user": "@mill:example.org"}
+    local = server.house.accounts.people.local()
+    accounts.add(local, "team", "matrix", options, {"password": "hidden and long"}, enabled=False)
+    status = {"connected": True, "last_event": "2026-01-02T03:04:05+00:00", "encryption": "on",
+              "waiting": 2, "words": ""}  # fmt: skip
+    accounts.tell("team", status)
+    answer = ready(server)
+    del status["words"]
+    assert answer.json()["rooms"] == {"team": {"kind": "matrix", "running": False, **status}}
+    assert "hidden" not in answer.text
 
 
 def test_a_full_disk_is_not_ready(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +98,24 @@ def test_a_model_or_a_door_in_trouble_only_degrades(
     assert "locked" in answer.json()["models"]
     server.house.channels["matrix"] = lambda: "The homeserver does not answer."
     assert ready(server).json()["channels"] == {"matrix": "The homeserver does not answer."}
+
+
+def test_a_redis_that_is_away_only_degrades(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORDMILL_REDIS_URL", "redis://:hidden@127.0.0.1:1/0")
+    monkeypatch.setenv("WORDMILL_METRICS_TOKEN", "a long token")
+    server: Server = request.getfixturevalue("server")
+    answer = ready(server)
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert answer.json()["checks"]["sharing"].startswith("Redis at 127.0.0.1:1: ")
+    assert "hidden" not in answer.text
+    with server.client("bob") as client:
+        body = {"model": "rehearsal", "messages": [{"role": "user", "content": "x"}]}
+        assert client.post("/v1/chat/completions", json=body).status_code == 200
+        told = client.get("/metrics", headers={"authorization": "Bearer a long token"}).text
+    assert "wordmill_sharing_works 0.0" in told
+    assert "wordmill_sharing_lost 1.0" in told
 
 
 def test_what_is_counted_needs_its_token(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:

@@ -7,11 +7,15 @@ is refused, and by nobody at all too. An operation that is not covered here fail
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.api import local_models
 from tests.api.conftest import PASSWORD, Server
+from wordmill.accounts import catalog_of
+from wordmill.models import checked
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 ORDER = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
@@ -32,7 +36,10 @@ SHARED = {
     "GET /api/me/sessions", "DELETE /api/me/sessions", "GET /api/provider-keys", "GET /api/tags",
     "GET /api/shares", "GET /api/export", "GET /api/models/{model}",
     "POST /api/models/{model}/test", "GET /api/recipes/{recipe}", "POST /api/recipes/check",
-    "POST /api/recipes/preview", "GET /api/tools", "GET /api/tools/{server}",
+    "POST /api/recipes/preview", "GET /api/me/identities", "POST /api/me/identities",
+    "POST /api/me/identities/code", "GET /api/tools", "GET /api/tools/{server}",
+    "GET /api/me/documents", "PATCH /api/me/documents", "PUT /api/me/documents/folder",
+    "PUT /api/me/documents/template", "DELETE /api/me/documents/template", "DELETE /api/me/drive",
 }  # fmt: skip
 
 # What only admins may: a member is refused.
@@ -53,12 +60,24 @@ ADMIN = {
     "GET /api/people/{person}/usage": ("/api/people/{cem}/usage", None),
     "POST /api/people/{person}/reset": ("/api/people/{cem}/reset", None),
     "GET /api/usage": ("/api/usage", None),
+    "GET /api/queues": ("/api/queues", None),
     "GET /api/settings": ("/api/settings", None),
     "PUT /api/settings/{name}": ("/api/settings/answers_at_once", {"value": "9"}),
     "POST /api/tools": ("/api/tools", {"name": "t", "transport": "stdio", "target": "true"}),
     "PATCH /api/tools/{server}": ("/api/tools/t", {"enabled": False}),
     "DELETE /api/tools/{server}": ("/api/tools/t", None),
     "GET /api/audit": ("/api/audit", None),
+    "GET /api/channels": ("/api/channels", None),
+    "POST /api/channels": (
+        "/api/channels",
+        {
+            "name": "team", "kind": "matrix", "secrets": {"password": "a long one, this"},
+            "options": {"homeserver": "http://127.0.0.1:9", "user": "@mill:example.org"},
+        },
+    ),
+    "PATCH /api/channels/{channel}": ("/api/channels/team", {"enabled": False}),
+    "POST /api/channels/{channel}/test": ("/api/channels/team/test", None),
+    "DELETE /api/channels/{channel}": ("/api/channels/team", None),
     "DELETE /api/people/{person}": ("/api/people/{cem}", None),
 }  # fmt: skip
 
@@ -98,6 +117,8 @@ def theirs(server: Server) -> dict[str, Any]:
     house.accounts.sessions.sign_in("bob@example.org", PASSWORD)
     (session,) = house.accounts.sessions.all(bob)
     key, _secret = house.accounts.keys.create(bob, "spare")
+    identities = house.accounts.identities
+    identities.redeem(identities.code(bob), "matrix", "@bob:example.org")
     with server.client("bob") as client:
         run = client.post("/api/runs", json={"recipe": RECIPE, "rows": 2}).json()["id"]
         until = time.monotonic() + 20
@@ -111,12 +132,17 @@ def theirs(server: Server) -> dict[str, Any]:
         while client.get(f"/api/batches/{batch}").json()["state"] != "completed":
             assert time.monotonic() < until
             time.sleep(0.05)
+    private = replace(
+        checked({"name": "m", "base_url": "http://127.0.0.1:9/v1", "model": "m"}),
+        name="m@http://127.0.0.1:9/v1",
+    )
+    catalog_of(house.database, house.settings, bob.id).keep_private(private)
     return {
         "conversation": kept.id, "folder": folder.id, "message": turn.answer,
         "question": turn.question, "other": again.answer, "attachment": file.id,
         "share": share.id, "key": key.id, "run": run, "cem": server.people["cem"].id,
         "spare_file": spare.id, "session": session.digest,
-        "tool": tool.id, "upload": upload, "batch": batch,
+        "tool": tool.id, "upload": upload, "batch": batch, "private": private.name,
     }  # fmt: skip
 
 
@@ -136,6 +162,15 @@ OWN: dict[str, tuple[str, Any]] = {
     "POST /api/conversations/{conversation}/stop": ("/api/conversations/{conversation}/stop", None),
     "GET /api/conversations/{conversation}/export": (
         "/api/conversations/{conversation}/export", None,
+    ),
+    "GET /api/conversations/{conversation}/document": (
+        "/api/conversations/{conversation}/document?form=markdown", None,
+    ),
+    "POST /api/conversations/{conversation}/document": (
+        "/api/conversations/{conversation}/document", {"form": "markdown"},
+    ),
+    "PUT /api/conversations/{conversation}/drive-folder": (
+        "/api/conversations/{conversation}/drive-folder", {"link": None},
     ),
     "GET /api/conversations/{conversation}/shares": (
         "/api/conversations/{conversation}/shares", None,
@@ -210,9 +245,15 @@ OWN: dict[str, tuple[str, Any]] = {
     "POST /api/batches/{batch}/cancel": ("/api/batches/{batch}/cancel", None),
     "POST /api/batches/{batch}/resume": ("/api/batches/{batch}/resume", None),
     "POST /api/batches/{batch}/retry": ("/api/batches/{batch}/retry", None),
+    "GET /api/batches/{batch}/dead": ("/api/batches/{batch}/dead", None),
+    "POST /api/batches/{batch}/replay": ("/api/batches/{batch}/replay", None),
     "DELETE /api/batches/{batch}": ("/api/batches/{batch}", None),
+    "DELETE /api/private-models": ("/api/private-models?name={private}", None),
     "DELETE /v1/files/{file}": ("/v1/files/{upload}", None),
     "DELETE /api/shares/{share}": ("/api/shares/{share}", None),
+    "DELETE /api/me/identities/{provider}/{subject}": (
+        "/api/me/identities/matrix/@bob:example.org", None,
+    ),
     "DELETE /api/keys/{key}": ("/api/keys/{key}", None),
     "DELETE /api/sessions/{session}": ("/api/sessions/{session}", None),
     "PATCH /api/folders/{folder}": ("/api/folders/{folder}", {"name": "Journeys"}),
@@ -224,9 +265,10 @@ OWN: dict[str, tuple[str, Any]] = {
 CONFLICTS = {
     "POST /api/runs/{run}/resume", "POST /v1/batches/{batch}/cancel",
     "POST /api/batches/{batch}/cancel", "POST /api/batches/{batch}/resume",
-    "POST /api/batches/{batch}/retry",
+    "POST /api/batches/{batch}/retry", "POST /api/batches/{batch}/replay",
+    "POST /api/conversations/{conversation}/document",
 }  # fmt: skip
-"""Its owner is told that it has ended: known, but nothing to do."""
+"""Its owner is told that it has ended, or that there is no Drive: known, but nothing to do."""
 
 ADMINS_TOO = {"DELETE /api/keys/{key}", "DELETE /api/sessions/{session}"}
 """An admin may revoke anybody's key and end anybody's sign-in."""
@@ -248,6 +290,7 @@ def operations(server: Server) -> set[str]:
 
 def test_every_operation_is_covered(server: Server) -> None:
     covered = set(OWN) | SHARED | set(ADMIN) | OPEN
+    covered |= {*local_models.ADMINS, *local_models.EVERYBODYS}  # see test_local_models
     assert operations(server) == covered
 
 

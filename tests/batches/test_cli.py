@@ -60,3 +60,22 @@ def test_a_file_that_is_refused_says_why(asked: Callable[..., Path]) -> None:
 def test_a_batch_that_is_not_there() -> None:
     done = run("batch", "status", "batch_x")
     assert (done.code, done.err) == (2, "error: There is no batch 'batch_x' that is yours.\n")
+
+
+def test_answers_are_checked_and_handed_on(asked: Callable[..., Path]) -> None:
+    file = asked(line("a"), line("b"))
+    refused = run("batch", "submit", file, "--validate", '{"choices": []}')
+    assert refused.code == 2
+    assert "validate: choices is a list of texts, not an empty one." in refused.err
+    refused = run("batch", "submit", file, "--validate", "{")
+    assert "--validate is no JSON" in refused.err
+    refused = run("batch", "submit", file, "--post", "os:system")
+    assert "The module os is not among those that an admin allows batches to call" in refused.err
+    refused = run("batch", "submit", file, "--url", "http://127.0.0.1:1/v1")
+    assert "The address 127.0.0.1 is not public" in refused.err
+    done = run("batch", "submit", file, "--validate", '{"pattern": "."}', "--priority", "9")
+    assert done.code == 0, done.err
+    listed = json.loads(run("batch", "list", "--json").out)
+    assert [one["priority"] for one in listed] == [9]
+    results = run("batch", "results", listed[0]["id"]).out.splitlines()
+    assert [json.loads(one)["wordmill"]["tries"] for one in results] == [1, 1]

@@ -372,6 +372,7 @@ def test_a_hundred_problems_are_enough(importer: Importer, ada: Somebody) -> Non
     assert done.problems[-1] == "And 151 more of the kind."
 
 
+@pytest.mark.once
 def test_no_shape_of_a_file_is_a_crash(
     store: Conversations, importer: Importer, ada: Somebody
 ) -> None:

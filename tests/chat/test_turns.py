@@ -441,6 +441,17 @@ def test_the_same_message_twice_is_one(talk, model):
     assert len(talk.branch()) == 2
 
 
+def test_what_was_said_before_a_crash_and_not_asked_yet_is_asked_once(talk, model):
+    conversations = talk.house.conversations
+    kept = conversations.add(
+        talk.person, talk.conversation.id, "user", "Hello?", door="test", once="event-8"
+    )
+    turn = talk.send("Hello?", once="event-8")
+    assert turn.question == kept.id
+    talk.ended(turn.answer)
+    assert len(talk.branch()) == 2
+
+
 def test_a_temporary_conversation_is_answered_and_nothing_of_it_is_stored(house, me, model):
     talk = Talk.begun(house, me, temporary=True)
     turn = talk.send("A secret.")
@@ -544,3 +555,33 @@ def test_no_message_stays_open(talk, model):
         talk.ended(turn.answer)
     everything = talk.house.conversations.tree(talk.person, talk.id)
     assert {one.state for one in everything} <= set(ENDED)
+
+
+def test_what_two_say_at_once_is_answered_in_the_order_of_the_branch(talk, model, monkeypatch):
+    jobs, put = talk.house.jobs, talk.house.jobs.put
+    answered = threading.Event()
+
+    def late(*args, **named):
+        if not late.seen:
+            late.seen = True
+            answered.wait(1.5)  # another's job overtakes, if it can
+        return put(*args, **named)
+
+    late.seen = False
+    monkeypatch.setattr(jobs, "put", late)
+    turns = []
+    threads = [
+        threading.Thread(target=lambda text=text: turns.append(talk.send(text)))
+        for text in ("One?", "Two?")
+    ]
+    threads[0].start()
+    until(lambda: late.seen)
+    threads[1].start()
+    threads[1].join(1.0)
+    for turn in turns:
+        talk.ended(turn.answer)
+    answered.set()
+    for thread in threads:
+        thread.join()
+    assert [talk.ended(turn.answer).state for turn in turns] == ["done", "done"]
+    assert [said for who, said in talk.branch() if who == "user"] == ["One?", "Two?"]

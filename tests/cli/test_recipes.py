@@ -202,7 +202,7 @@ def test_check_takes_the_options_of_the_recipe(capsys: pytest.CaptureFixture[str
     assert "money     none" in checked.out
     assert "time" not in checked.out
     for options, sentence in {
-        ("--actions", "65"): "error: --param actions=65: must be a whole number from 1 to 12, "
+        ("--actions", "65"): "error: --param actions=65: must be a whole number from 0 to 12, "
         "not 65.\n",
         ("--set", "actions.nn=3"): "error: --set actions.nn=3: columns.actions: there is no option "
         "'nn'. Did you mean 'n'?\n",

@@ -124,12 +124,12 @@ def test_how_many_may_be_a_parameter() -> None:
     assert isinstance(asks, list)
     assert len(asks) == 4
     assert column.requests_per_row({"size": 4}, {}) == 4
-    for size in (0, 65, "many", True, 2.5):
+    for size in (-1, 65, "many", True, 2.5):
         with pytest.raises(RecipeError) as caught:
             column.items_per_row({"size": size}, {})
         assert (
             str(caught.value)
-            == f"n: {{{{ parameters.size }}}} is {size}; there can be 1 to 64 answers."
+            == f"n: {{{{ parameters.size }}}} is {size}; there can be 0 to 64 answers."
         )
     with pytest.raises(RecipeError) as caught:
         Candidates("What?", n="{{ mood }}").needs()
@@ -139,7 +139,7 @@ def test_how_many_may_be_a_parameter() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"n": 0}, "Candidates: n: there can be 1 to 64 answers, not 0."),
+        ({"n": -1}, "Candidates: n: there can be 0 to 64 answers, not -1."),
         (
             {"variants": VARIANTS},
             ("Candidates: there are `variants`, and no template names `variant.instruction` or "

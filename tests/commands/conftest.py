@@ -1,5 +1,6 @@
 """A house on an empty database of each kind, whose model `mock` says what a test wants."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 
 from tests.servers.talking import Talking, talking
 from wordmill.accounts import Person
+from wordmill.batches import Batch
+from wordmill.batches import Wish as Order
 from wordmill.channels.house import House, open_house
 from wordmill.commands import COMMANDS, Context, Outcome
 from wordmill.models import checked
@@ -69,6 +72,17 @@ def ended(context: Context, answer: str) -> str:
 
 def run(context: Context, line: str, **arguments: object) -> Outcome:
     return COMMANDS.run(context, line, arguments or None)
+
+
+def ordered(house: House, person: Person, *models: str, dataset: str | None = None) -> Batch:
+    """A batch with a line for each model, as the web and the API order one."""
+    upload = house.files.begin(person.id, "asked.jsonl")
+    for number, name in enumerate(models):
+        body = {"model": name, "messages": [{"role": "user", "content": f"Say {number}."}]}
+        line = {"custom_id": str(number), "method": "POST", "url": "/v1/chat/completions",
+                "body": {**body, "max_tokens": 20}}  # fmt: skip
+        upload.write(json.dumps(line).encode() + b"\n")
+    return house.order_batch(person, Order(file=upload.commit().id, dataset=dataset))[0]
 
 
 def branch(context: Context) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 from tests.commands.conftest import run
 from wordmill.accounts import Person
 from wordmill.commands import COMMANDS, Argument, Context, Group, Outcome, Registry, Suggestion
+from wordmill.commands.german import LINES
 from wordmill.commands.help import explanation, markdown, overview
 from wordmill.errors import Forbidden, InvalidInput, UnknownName
 
@@ -18,7 +19,8 @@ ISSUED = [
     "config-full", "set-config", "model", "models", "swap-model", "document-title",
     "set-document-title", "make-docx", "set-gdrive-folder", "generate", "runs", "run", "use", "new",
     "stop", "retry", "continue", "undo", "fork", "title", "status", "usage", "whoami", "link",
-    "export", "tools",
+    "export", "tools", "conversations", "batches", "batch",
+    "document-look",
 ]  # fmt: skip
 
 GROUP = Group("Kitchen")
@@ -218,3 +220,15 @@ def test_every_command_says_what_it_does_in_a_sentence():
         assert len(command.name) <= 32, command
         assert len(command.help) <= 100, command
         assert all(len(argument.help) <= 100 for argument in command.arguments), command
+
+
+def test_every_line_of_help_is_there_in_german():
+    titles = [group.title for group in COMMANDS.groups]
+    wanted = {*titles, "Also", "For admins."}
+    for command in COMMANDS:
+        wanted |= {command.help, *(argument.help for argument in command.arguments)}
+    assert wanted == set(LINES)
+    assert "Eine neue Unterhaltung beginnen." in overview(COMMANDS, language="de")
+    assert "Begin a new conversation." in overview(COMMANDS, language="fr")
+    told = explanation(COMMANDS.find("commands"), language="de-AT")
+    assert told.endswith("- `[NAME]` Ein Befehl, ohne Striche.\n\nAuch `/help`.")

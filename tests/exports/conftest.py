@@ -1,6 +1,6 @@
 """Datasets to export, and the library that trainers read with."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,15 +18,15 @@ Make = Callable[[str, list[dict[str, Any]]], Dataset]
 
 
 @pytest.fixture(scope="session")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+def hub(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """Hugging Face's `datasets`, told to stay off the network."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
-        import datasets
+        import datasets  # reads them now, and other tests' servers must not
 
-        datasets.disable_progress_bars()
-        yield datasets
+    datasets.disable_progress_bars()
+    return datasets
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ def table_row(name: str, field: FieldInfo, note: str = "") -> str:
     return f"| `{name}`{note} | {default} | {field.description} |".replace("|  |", "| |")
 
 
-@pytest.mark.parametrize("form", ["jsonl", "parquet", "csv", "sft", "dpo"])
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "csv", "docx", "sft", "dpo"])
 def test_every_option_is_in_its_table(form: str) -> None:
     found: type[Export[Options]] = plugins.load("exports", form)
     heading = "## jsonl, csv, parquet" if form in ("jsonl", "csv", "parquet") else f"## {form}"

@@ -9,7 +9,7 @@ from wordmill.providers.presets import PRESETS, markdown, preset_of
 def test_the_names_that_people_type() -> None:
     assert list(PRESETS) == [
         "openai", "anthropic", "gemini", "mistral", "groq", "together", "deepseek", "openrouter",
-        "ollama", "vllm", "llama.cpp", "lm-studio",
+        "ollama", "vllm", "llama.cpp", "tgi", "lm-studio",
     ]  # fmt: skip
 
 

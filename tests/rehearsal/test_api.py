@@ -185,3 +185,31 @@ def test_a_missing_model_is_not_found(client: openai.OpenAI, server: Rehearsal) 
         "code": "model_not_found",
     }
     assert stats(server)["rejected"] == 1
+
+
+def test_a_text_is_gone_on_with(client: openai.OpenAI) -> None:
+    reply = client.completions.create(model="mock-1", prompt=["Say A.", "Say B."], max_tokens=5)
+    assert [choice.index for choice in reply.choices] == [0, 1]
+    assert all(choice.text for choice in reply.choices)
+    assert reply.choices[0].finish_reason == "length"
+    assert reply.usage is not None
+    assert reply.usage.completion_tokens == 10
+
+
+def test_a_response_is_made(client: openai.OpenAI) -> None:
+    reply = client.responses.create(
+        model="mock-1", input="Answer with exactly one of: yes, no", instructions="Be brief."
+    )
+    assert reply.output_text in ("yes", "no")
+    assert reply.status == "completed"
+    assert reply.usage is not None
+    assert reply.usage.total_tokens == reply.usage.input_tokens + reply.usage.output_tokens
+    again = client.responses.create(
+        model="mock-1",
+        input=[{"role": "user", "content": [{"type": "input_text", "text": "Give the city."}]}],
+        text={"format": {"type": "json_schema", "name": "answer", "schema": PARAMETERS}},
+    )
+    valid(PARAMETERS, again.output_text)
+    cut = client.responses.create(model="mock-1", input="Tell a story.", max_output_tokens=3)
+    assert cut.incomplete_details is not None
+    assert (cut.status, cut.incomplete_details.reason) == ("incomplete", "max_output_tokens")

@@ -54,7 +54,8 @@ def test_unknown_addresses_and_methods(server: Rehearsal) -> None:
     assert answer.status == 404
     assert answer.body["error"]["message"] == (
         "Unknown request URL: /v1/nothing. The rehearsal model answers POST /v1/chat/completions, "
-        "POST /v1/embeddings, GET /v1/models and GET /stats."
+        "POST /v1/completions, POST /v1/responses, POST /v1/embeddings, GET /v1/models "
+        "and GET /stats."
     )
     answer = ask(server, None, "/v1/chat/completions", "GET")
     assert (answer.status, answer.body["error"]["code"]) == (405, "method_not_supported")

@@ -240,3 +240,45 @@ def test_a_run_goes_on_when_the_one_it_adds_to_is_gone(
     assert {row["row"]: row["story"] for row in open_dataset(Path("three")).table().rows()} == kept
     # One deed more, its score, and the pairs again, in both orders: the stories were given.
     assert json.loads(server.stats())["requests"] == 6 * (1 + 2 + 2 + 2) + 6 * (1 + 1 + 6)
+
+
+def test_rows_are_picked_one_by_one(project: Project, rehearse: Callable[..., Rehearsal]) -> None:
+    """Scenarios first, then the actions of some of them."""
+    server = rehearse(seed=1)
+    project.model("mock", f"http://127.0.0.1:{server.port}/v1")
+    first = generate(deeds(0), rows=6, out="bare", cache=False)
+    before = values(project.folder / "bare")
+    assert [row["row"]["row"] for row in before] == list(range(6))
+    asked = json.loads(server.stats())["requests"]
+    assert asked == 6
+    generate(deeds(2), out="some", rest_of=first.run, picked=[4, 1], cache=False)
+    after = values(project.folder / "some")
+    for row, earlier in zip(after, (before[4], before[1]), strict=True):
+        assert row["row"]["story"] == earlier["row"]["story"]
+        assert row["row"]["place"] == earlier["row"]["place"]
+    assert json.loads(server.stats())["requests"] - asked == 2 * (2 + 2 + 2)
+
+
+@pytest.mark.parametrize(
+    ("picked", "words"),
+    [
+        ((6,), "has no row 6"),
+        ((-1,), "has no row -1"),
+        ((1, 1), "at most 10,000 can be, each once"),
+        (tuple(range(10_001)), "10,001 rows are picked"),
+    ],
+)
+def test_rows_that_cannot_be_picked(
+    project: Project, rehearse: Callable[..., Rehearsal], picked: tuple[int, ...], words: str
+) -> None:
+    server = rehearse(seed=1)
+    project.model("mock", f"http://127.0.0.1:{server.port}/v1")
+    first = generate(deeds(0), rows=6, out="bare", cache=False)
+    with pytest.raises(RunError, match=words):
+        generate(deeds(2), out="some", rest_of=first.run, picked=picked)
+    assert not (project.folder / "some").exists()
+
+
+def test_rows_are_picked_from_a_run(project: Project) -> None:
+    with pytest.raises(RunError, match="name it with `--from RUN`"):
+        generate(deeds(2), out="some", picked=[1])

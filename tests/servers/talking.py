@@ -48,6 +48,8 @@ def talking(say: Callable[[Body], Iterable[Piece]] | str = "Hello.") -> Iterator
             talk.asked.append(body)
             if refusal := talk.refuse(body):
                 return self._refuse(*refusal)
+            if not body.get("stream"):
+                return self._whole(body)
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Transfer-Encoding", "chunked")
@@ -71,12 +73,25 @@ def talking(say: Callable[[Body], Iterable[Piece]] | str = "Hello.") -> Iterator
                 self.close_connection = True
 
         def _refuse(self, status: int, words: str) -> None:
-            told = json.dumps({"error": {"message": words, "type": "invalid_request_error"}})
+            self._tell(status, {"error": {"message": words, "type": "invalid_request_error"}})
+
+        def _whole(self, body: Body) -> None:
+            text = "".join(piece for piece in talk.say(body) if isinstance(piece, str))
+            message = {"role": "assistant", "content": text}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            read, words = talk.read(body), len(text.split())
+            usage = {
+                "prompt_tokens": read, "completion_tokens": words, "total_tokens": read + words,
+            }  # fmt: skip
+            self._tell(200, {"model": "mock-1", "choices": [choice], "usage": usage})
+
+        def _tell(self, status: int, told: Body) -> None:
+            data = json.dumps(told).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(told.encode())))
+            self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(told.encode())
+            self.wfile.write(data)
 
         def _send(self, chunk: Body) -> None:
             self._write(b"data: " + json.dumps({"model": "mock-1", **chunk}).encode() + b"\n\n")

@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 CTRL_C, CTRL_D, CTRL_R, ALT_ENTER, ENTER, TAB = "\x03", "\x04", "\x12", "\x1b\r", "\r", "\t"
 
 

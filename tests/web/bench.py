@@ -1,6 +1,7 @@
 """The workbench as a person finds it. Streamlit promises no test ids: they stand here."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from playwright.sync_api import Locator, Page, expect
@@ -60,6 +61,18 @@ class Bench:
     def button(self, name: str, within: Locator | None = None) -> Locator:
         return (within or self.page).get_by_role("button", name=re.compile(rf"{name}$"))
 
+    def press(self, button: Locator, shows: Locator) -> None:
+        """Press a button until what it shows is there: a click is lost while the page is drawn
+        anew, as it is when a file has come.
+        """
+        for _ in range(3):
+            self.idle()
+            button.click()
+            with suppress(AssertionError):
+                expect(shows).to_be_visible(timeout=10_000)
+                return
+        raise AssertionError("The button does nothing.")
+
     def link(self, name: str) -> Locator:
         return self.page.get_by_role("link", name=re.compile(rf"{name}$")).first
 
@@ -69,8 +82,16 @@ class Bench:
         return self.page.get_by_test_id("stSidebar")
 
     def open_beside(self) -> None:
-        self.page.get_by_test_id("stExpandSidebarButton").click()
-        expect(self.beside.get_by_test_id("stSidebarCollapseButton")).to_be_in_viewport()
+        close = self.beside.get_by_test_id("stSidebarCollapseButton")
+        for _ in range(5):  # a click is lost while the page is drawn anew
+            self.idle()
+            self.page.get_by_test_id("stExpandSidebarButton").click()
+            with suppress(AssertionError):
+                expect(close).to_be_in_viewport(timeout=5_000)
+                self.idle()
+                expect(close).to_be_in_viewport(timeout=1_000)
+                return
+        raise AssertionError("What stands beside the page does not open.")
 
     def drawer(self) -> Locator:
         """Open the settings of the conversation."""

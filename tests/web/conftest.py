@@ -87,7 +87,7 @@ class Server:
 
 @contextmanager
 def served(folder: Path, **variables: str) -> Iterator[Server]:
-    plain = {name: v for name, v in os.environ.items() if not name.startswith("WORDMILL_")}
+    plain = {n: v for n, v in os.environ.items() if not n.startswith(("WORDMILL_", "HF_"))}
     with socket.create_server(("127.0.0.1", 0)) as one:
         port = one.getsockname()[1]
     server = Server(folder, port, {**plain, "PYTHONUNBUFFERED": "1", **variables})
@@ -98,12 +98,13 @@ def served(folder: Path, **variables: str) -> Iterator[Server]:
 
 
 def answer(body: Body) -> Iterator[Piece]:
-    """`slow`: twelve words in six seconds. `silent`: nothing for long. `think`: reasoning first.
-    `say: ...`: just that. Else what was asked, again.
+    """`slow`: twelve words in six seconds. `long`: the same ten times, for who means to stop it.
+    `silent`: nothing for long. `think`: reasoning first. `say: ...`: just that. Else what was
+    asked, again.
     """
     asked = body["messages"][-1]["content"]
-    if asked.startswith("slow"):
-        for word in WORDS:
+    if asked.startswith(("slow", "long")):
+        for word in WORDS * (10 if asked.startswith("long") else 1):
             yield f"{word} "
             yield 0.5
     elif asked.startswith("silent"):
@@ -175,8 +176,14 @@ def signed_in(browser: Browser, server: Server) -> Any:
 
 
 @pytest.fixture
+def beyond() -> tuple[str, ...]:
+    """Servers to which a test means its pages to go."""
+    return ()
+
+
+@pytest.fixture
 def opened(
-    browser: Browser, server: Server, request: pytest.FixtureRequest
+    browser: Browser, server: Server, beyond: tuple[str, ...], request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., Bench]]:
     """Open a browser of one's own, with what `new_context` takes; its last view is kept.
 
@@ -186,12 +193,8 @@ def opened(
     left: list[str] = []
 
     def note(page: Page, home: str) -> None:
-        page.on(
-            "request",
-            lambda one: (
-                left.append(one.url) if not one.url.startswith((home, "data:", "blob:")) else None
-            ),
-        )
+        fine = (home, "data:", "blob:", *beyond)
+        page.on("request", lambda one: None if one.url.startswith(fine) else left.append(one.url))
 
     def open_one(url: str = "", **options: Any) -> Bench:
         options.setdefault("viewport", {"width": 1280, "height": 850})

@@ -37,6 +37,7 @@ def test_what_is_loaded_at_the_start_is_not_looked_at_again_by_the_garbage_colle
 def test_the_locks_of_the_framework_are_on() -> None:
     assert config.get_option("server.enableXsrfProtection") is True
     assert config.get_option("server.enableCORS") is True
-    assert mount.OPTIONS["client.showErrorDetails"] == "none"
-    assert mount.OPTIONS["browser.gatherUsageStats"] is False
-    assert all(name in config.get_config_options() for name in mount.OPTIONS)
+    options = mount.options()
+    assert options["client.showErrorDetails"] == "none"
+    assert options["browser.gatherUsageStats"] is False
+    assert all(name in config.get_config_options() for name in options)

@@ -2,13 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from tests.servers import tiny_models
 from tests.web.bench import ADMIN, PASSWORD
-from wordmill.accounts import LOCAL_PERSON, Person
+from wordmill.accounts import LOCAL_PERSON, Person, catalog_of
+from wordmill.batches import Wish as BatchWish
+from wordmill.batches.outbox import DeadBlock
+from wordmill.batches.queues import Queue, Standing
 from wordmill.channels.house import House, open_house
 from wordmill.channels.web import parts, place
 from wordmill.channels.web.views import chat_write
@@ -112,6 +117,57 @@ def test_a_member_cannot_add_models(drawn: Drawn, bob: Person) -> None:
     assert "An admin can add models." in words(app)
 
 
+def test_a_server_that_a_batch_named_is_removed_by_its_owner_alone(
+    drawn: Drawn, house: House, ann: Person, bob: Person
+) -> None:
+    catalog = catalog_of(house.database, house.settings, bob.id)
+    plain = checked({"name": "m", "base_url": "http://127.0.0.1:9/v1", "model": "m"})
+    catalog.keep_private(replace(plain, name="m@http://127.0.0.1:9/v1"))
+    named = "Servers that your batches named"
+    assert named not in [one.label for one in drawn("models", ann).expander]
+    app = drawn("models", bob)
+    assert labelled(app.expander, named)
+    app.button(key="private remove").click().run()
+    assert named not in [one.label for one in app.expander]
+    assert house.private_models(bob) == []
+
+
+class Conducting:
+    """A conductor with nothing to say of itself."""
+
+    def trouble(self) -> str | None:
+        return None
+
+    def wake(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def test_blocks_that_were_given_up_are_named_and_tried_again(
+    drawn: Drawn, house: House, ann: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = house.files.begin(ann.id, "asked.jsonl")
+    upload.write(b"{}\n")
+    batch, _new = house.batches.order(ann.id, BatchWish(file=upload.commit("batch").id))
+    left = [DeadBlock(3, 769, 256, 5, "fast", "Each of 5 consumers that took it ended <b>.")]
+    monkeypatch.setattr(house, "conductor", Conducting())
+    monkeypatch.setattr(house.queues, "dead", lambda owner, name: left if name == batch.id else [])
+    seen = Standing((Queue("fast", 2, 1, None),), (), "RabbitMQ does not answer.")
+    monkeypatch.setattr(house.queues, "standing", lambda: seen)
+    again: list[str] = []
+    monkeypatch.setattr(
+        house.queues, "replay", lambda owner, name, blocks: again.append(name) or left.clear()
+    )
+    app = drawn("batches", ann)
+    assert "Blocks given up: 1." in words(app)
+    assert "256 lines from line 769: Each of 5 consumers" in words(app)
+    assert labelled(app.expander, "Queues and workers")
+    assert "RabbitMQ does not answer." in [one.value.replace("\\", "") for one in app.warning]
+    labelled(app.button, "Try them again").click().run()
+    assert again == [batch.id]
+    assert "given up" not in words(app)
+
+
 def test_what_a_recipe_declares_becomes_fields(drawn: Drawn, ann: Person) -> None:
     app = drawn("generate", ann)
     assert labelled(app.number_input, "Number of scenarios").value == 20
@@ -147,6 +203,12 @@ def test_an_api_key_is_shown_once_and_works(drawn: Drawn, house: House, bob: Per
     assert "notebook" in words(app)
 
 
+def save(app: AppTest, form: str) -> None:
+    """Press the button Save of a form."""
+    (button,) = [one for one in app.button if one.label == "Save" and one.form_id == form]
+    button.click()
+
+
 def test_each_setting_says_where_it_comes_from_and_whether_it_is_locked(
     drawn: Drawn, house: House, ann: Person
 ) -> None:
@@ -162,11 +224,11 @@ def test_each_setting_says_where_it_comes_from_and_whether_it_is_locked(
     assert "home" not in choice.options
     choice.set_value("default_max_tokens").run()
     app.text_input(key="value default_max_tokens").set_value("many")
-    labelled(app.button, "Save").click()  # of the only form that has one
+    save(app, "set default_max_tokens")
     app.run()
     assert len(app.error) == 1
     app.text_input(key="value default_max_tokens").set_value("512")
-    labelled(app.button, "Save").click()
+    save(app, "set default_max_tokens")
     app.run()
     assert not app.error
     assert load().default_max_tokens == 512
@@ -313,8 +375,9 @@ def test_rows_that_lack_something_can_be_begun_with(
     house.cancel_run(ann, run.id)
     _until(lambda: house.desk(ann).registry.get(run.id).state == "cancelled")
     app = drawn("generate", ann)
-    (rest,) = [one for one in app.selectbox if "lack something" in one.label]
+    (rest,) = [one for one in app.selectbox if "of an earlier run" in one.label]
     assert rest.value is None
+    assert "lack something" in rest.options[0]
     rest.set_value(run.id).run()
     assert labelled(app.number_input, "Number of scenarios").value == 3000
     assert labelled(app.button, "Go on")
@@ -468,3 +531,24 @@ def test_money_is_never_written_with_an_exponent(amount: float, said: str) -> No
 )
 def test_a_user_agent_in_two_words(agent: str, said: str) -> None:
     assert parts.program(agent) == said
+
+
+def test_the_models_of_this_machine_for_an_admin_and_for_a_member(
+    drawn: Drawn, house: House, ann: Person, bob: Person, tmp_path: Path
+) -> None:
+    house.shelf.take(ann, tiny_models.build(tmp_path / "tiny"))
+    app = drawn("models", ann)
+    app.segmented_control[0].set_value("here").run()
+    assert not app.exception
+    assert "Yes: it takes" in words(app)
+    assert {"Load", "Unload", "Remove it"} <= {one.label for one in app.button}
+    labelled(app.text_input, "Threads").set_value("3")
+    labelled(app.button, "Save").click()
+    app.run()
+    assert house.shelf.find("tiny").threads == 3
+    app = drawn("models", bob)
+    assert app.segmented_control[0].options == ["All", "On this machine", "Disk"]
+    app.segmented_control[0].set_value("here").run()
+    assert not app.exception
+    assert "Yes: it takes" in words(app)
+    assert [one.label for one in app.button] == []

@@ -1,9 +1,10 @@
 //! One line of a batch: what is accepted, and why not.
 
+use crate::beyond::{base, no_key, Beyond};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use wordmill_core::json::{self, Fields};
 
 /// Longest `custom_id`, in bytes.
@@ -12,7 +13,7 @@ const LONGEST_ID: usize = 512;
 const BRACKETS: usize = 127;
 
 /// What every line of a batch has to keep to.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
     /// As every line must say it, e.g. `/v1/chat/completions`.
@@ -25,6 +26,20 @@ pub struct Rules {
     pub block_lines: usize,
     /// ... or so many bytes.
     pub block_bytes: usize,
+    /// Whether a line may name a server by its address; one of `models` it may in any case.
+    #[serde(default)]
+    pub servers: bool,
+    /// Names of keys that may go with an address.
+    #[serde(default)]
+    pub keys: HashSet<String>,
+    /// The server of lines that name none by its address, and the name of its key.
+    #[serde(default)]
+    pub url: Option<String>,
+    #[serde(default)]
+    pub key: Option<String>,
+    /// Servers that are not asked, by their names, and why.
+    #[serde(default)]
+    pub refused: HashMap<String, String>,
 }
 
 /// A line that is not sent, and why.
@@ -47,14 +62,19 @@ pub struct Fault {
 /// A line that can be sent.
 pub struct Line<'a> {
     pub custom_id: Cow<'a, str>,
+    /// As its lane is called: a model of the catalog, or `model@address`.
     pub model: Cow<'a, str>,
     pub body: &'a RawValue,
+    /// It names a server by its address.
+    pub server: bool,
+    /// Its answer is checked, or handed to a function.
+    pub python: bool,
 }
 
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Text>(value.get()).ok().map(|text| text.0)
 }
 
@@ -81,11 +101,14 @@ pub fn read<'a>(line: &'a [u8], rules: &Rules) -> Result<Line<'a>, Fault> {
     if fields.get("method").is_some_and(|method| text(method).as_deref() != Some("POST")) {
         return fault("invalid_method", "method must be POST".into(), &custom_id);
     }
-    match fields.get("url") {
-        Some(url) if text(url).as_deref() != Some(&rules.endpoint) => {
-            return fault("mismatched_endpoint", format!("url must be {}, as the batch says", rules.endpoint), &custom_id);
+    let mut address = None;
+    if let Some(url) = fields.get("url").map(text) {
+        if url.as_deref() != Some(&rules.endpoint) {
+            address = url.and_then(|url| base(url, &rules.endpoint));
+            if address.is_none() {
+                return fault("mismatched_endpoint", format!("url must be {}, as the batch says", rules.endpoint), &custom_id);
+            }
         }
-        _ => {}
     }
     let Some(body) = fields.get("body") else {
         return fault("missing_body", "body is missing".into(), &custom_id);
@@ -96,16 +119,32 @@ pub fn read<'a>(line: &'a [u8], rules: &Rules) -> Result<Line<'a>, Fault> {
     if inner.get("stream").is_some_and(|stream| stream.get() == "true") {
         return fault("invalid_body", "a batch cannot be streamed: leave out stream".into(), &custom_id);
     }
+    let beyond = match no_key(&fields).and(no_key(&inner)).and_then(|()| Beyond::read(fields.get("wordmill"), address, rules)) {
+        Ok(beyond) => beyond,
+        Err((code, words)) => return fault(code, words, &custom_id),
+    };
     let Some(model) = inner.get("model").and_then(text).filter(|model| !model.is_empty()) else {
         return fault("missing_model", "body.model is missing: the name of a model of the catalog".into(), &custom_id);
     };
-    if !rules.models.contains(model.as_ref()) {
+    let model = match beyond.lane(model) {
+        Ok(model) => model,
+        Err((code, words)) => return fault(code, words, &custom_id),
+    };
+    let server = beyond.url.is_some();
+    if let Some(words) = rules.refused.get(model.as_ref()) {
+        return fault("url_refused", words.clone(), &custom_id);
+    }
+    if server && !rules.servers && !rules.models.contains(model.as_ref()) {
+        let words = "servers of one's own may not be asked here (setting batch_urls): name a model of the catalog";
+        return fault("url_refused", words.into(), &custom_id);
+    }
+    if !server && !rules.models.contains(model.as_ref()) {
         return fault("model_not_found", format!("there is no model {model:?} in the catalog"), &custom_id);
     }
     if let Err(words) = deep(line) {
         return fault("invalid_json", format!("the line is not JSON that is accepted: {words}"), &custom_id);
     }
-    Ok(Line { custom_id: custom_id.unwrap_or_default(), model, body })
+    Ok(Line { custom_id: custom_id.unwrap_or_default(), model, body, server, python: beyond.python })
 }
 
 /// What only a look into every text finds: half of a surrogate pair, too many levels.
@@ -134,6 +173,7 @@ mod tests {
             most_bytes: 4096,
             block_lines: 3,
             block_bytes: 1 << 20,
+            ..Rules::default()
         }
     }
 

@@ -1,9 +1,10 @@
 //! What is kept of an answer: a line in OpenAI's form, and a row for the index.
 
 use crate::line::Bad;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::Value;
-use wordmill_core::json;
+use wordmill_core::json::{self, Fields};
 use wordmill_core::record::{flag, Outcome};
 
 /// What an index has to know of a line.
@@ -68,6 +69,53 @@ pub fn refused(batch: &str, bad: &Bad) -> (Vec<u8>, Row) {
     error(&mut out, &bad.code, &bad.message);
     ended(&mut out, &row, 0);
     (out, row)
+}
+
+/// What of a line that is not sent is told as its request: its body, else all of it; None where it
+/// is no JSON.
+pub fn asked(line: &[u8]) -> Option<&[u8]> {
+    let whole: &RawValue = serde_json::from_slice(line).ok()?;
+    let body = serde_json::from_str::<Fields>(whole.get()).ok().and_then(|fields| fields.get("body"));
+    Some(body.unwrap_or(whole).get().as_bytes())
+}
+
+/// The row of a line as a segment holds it: `of` and `refused`, read back. The error is a sentence.
+pub fn read(line: &[u8]) -> Result<Row, String> {
+    #[derive(Deserialize)]
+    struct Line {
+        custom_id: Option<String>,
+        error: Option<Fault>,
+        wordmill: Ours,
+    }
+    #[derive(Deserialize)]
+    struct Fault {
+        code: String,
+    }
+    #[derive(Deserialize)]
+    struct Ours {
+        line: u64,
+        model: String,
+        seconds: f64,
+        attempts: u32,
+        input_tokens: u64,
+        output_tokens: u64,
+        money: f64,
+        cached: bool,
+    }
+    let Line { custom_id, error, wordmill: ours } =
+        serde_json::from_slice(line).map_err(|error| format!("this is no line of a segment: {error}"))?;
+    Ok(Row {
+        line: ours.line.checked_sub(1).ok_or("a line of a segment has the number 0")?,
+        custom_id,
+        status: error.map_or_else(|| "ok".into(), |error| error.code),
+        model: ours.model,
+        seconds: ours.seconds,
+        input_tokens: ours.input_tokens,
+        output_tokens: ours.output_tokens,
+        money: ours.money,
+        attempts: ours.attempts,
+        cached: ours.cached,
+    })
 }
 
 fn begun(batch: &str, line: u64, custom_id: Option<&str>, more: usize) -> Vec<u8> {

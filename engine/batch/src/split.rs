@@ -2,7 +2,11 @@
 
 use crate::line::{self, Bad, Fault, Rules};
 use std::collections::hash_map::Entry;
+use std::collections::HashSet;
 use wordmill_core::json::{self, KeyMap};
+
+/// Servers that a batch may name by their addresses.
+const SERVERS: usize = 16;
 
 /// Some lines that follow each other.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +21,8 @@ pub struct Block {
     /// How many good ones for each model.
     pub models: Vec<(String, u64)>,
     pub bad: Vec<Bad>,
+    /// How many of the good ones have answers that are checked, or handed to a function.
+    pub python: u64,
 }
 
 /// See the module. Memory: a line, and 24 bytes for each line that came.
@@ -31,6 +37,7 @@ pub struct Splitter {
     block: Block,
     done: Vec<Block>,
     names: KeyMap<u64>,
+    servers: HashSet<String>,
 }
 
 impl Splitter {
@@ -44,6 +51,7 @@ impl Splitter {
             block: Block::default(),
             done: Vec::new(),
             names: KeyMap::default(),
+            servers: HashSet::new(),
         }
     }
 
@@ -111,6 +119,13 @@ impl Splitter {
 
     fn check(&mut self, text: &[u8]) -> Result<(), Fault> {
         let line = line::read(text, &self.rules)?;
+        if line.server && !self.servers.contains(line.model.as_ref()) {
+            if self.servers.len() == SERVERS {
+                let message = format!("a batch names at most {SERVERS} servers by their addresses");
+                return Err(Fault { code: "too_many_urls", message, custom_id: Some(line.custom_id.into_owned()) });
+            }
+            self.servers.insert(line.model.to_string());
+        }
         match self.names.entry(json::digest(line.custom_id.as_bytes())) {
             Entry::Occupied(first) => {
                 let message = format!("custom_id {:?} stands in line {} already", line.custom_id, first.get() + 1);
@@ -118,6 +133,7 @@ impl Splitter {
             }
             Entry::Vacant(place) => place.insert(self.number),
         };
+        self.block.python += u64::from(line.python);
         match self.block.models.iter_mut().find(|(name, _)| *name == line.model) {
             Some((_, count)) => *count += 1,
             None => self.block.models.push((line.model.into_owned(), 1)),
@@ -145,6 +161,8 @@ mod tests {
             most_bytes: 200,
             block_lines: 2,
             block_bytes: 1 << 20,
+            servers: true,
+            ..Rules::default()
         }
     }
 
@@ -191,6 +209,18 @@ mod tests {
         for step in [1, 7, 64, 333] {
             assert_eq!(split(text.as_bytes(), step), whole, "{step}");
         }
+    }
+
+    #[test]
+    fn a_batch_names_a_few_servers_and_says_where_python_is_needed() {
+        let line = |number: u64| {
+            format!(r#"{{"custom_id":"{number}","wordmill":{{"url":"http://h{}","post":"a:b"}},"body":{{"model":"m"}}}}"#, number % 17)
+        };
+        let text: Vec<String> = (0..34).map(line).collect();
+        let blocks = split(text.join("\n").as_bytes(), 1000);
+        let bad: Vec<_> = blocks.iter().flat_map(|block| &block.bad).map(|bad| (bad.line, bad.code.as_str())).collect();
+        assert_eq!(bad, [(16, "too_many_urls"), (33, "too_many_urls")]);
+        assert_eq!(blocks.iter().map(|block| block.python).sum::<u64>(), 32);
     }
 
     #[test]

@@ -20,7 +20,19 @@ fn json(value: &impl serde::Serialize) -> PyResult<String> {
 }
 
 /// See `_engine.pyi`.
-type Cut = (u64, u64, u64, u64, String, String);
+#[pyfunction]
+pub fn texts(py: Python<'_>, json: &[u8]) -> PyResult<String> {
+    py.detach(|| wordmill_batch::texts(json)).map_err(PyValueError::new_err)
+}
+
+/// See `_engine.pyi`.
+#[pyfunction]
+pub fn words(text: &str) -> String {
+    wordmill_batch::words(text)
+}
+
+/// See `_engine.pyi`.
+type Cut = (u64, u64, u64, u64, String, String, u64);
 
 /// See `_engine.pyi`.
 #[pyclass(frozen, module = "wordmill._engine")]
@@ -53,7 +65,7 @@ impl Splitter {
         let blocks = lock(&self.core).blocks();
         blocks
             .into_iter()
-            .map(|block| Ok((block.offset, block.size, block.first, block.lines, json(&block.models)?, json(&block.bad)?)))
+            .map(|block| Ok((block.offset, block.size, block.first, block.lines, json(&block.models)?, json(&block.bad)?, block.python)))
             .collect()
     }
 }

@@ -148,7 +148,7 @@ impl Engine {
     #[new]
     fn new(py: Python<'_>, config: &str) -> PyResult<Self> {
         let config = Config::parse(config).map_err(PyValueError::new_err)?;
-        let core = door(|| py.detach(|| Core::start(config)).map_err(fault))?;
+        let core = door(|| py.detach(|| wordmill_redis::start(config)).map_err(fault))?;
         Ok(Engine { core: Arc::new(core) })
     }
 
@@ -326,6 +326,13 @@ impl Stream {
 
 /// See `_engine.pyi`.
 #[pyfunction]
+pub fn public_address(address: &str) -> PyResult<bool> {
+    let address = address.parse().map_err(|_| PyValueError::new_err(format!("{address:?} is no address")))?;
+    Ok(wordmill_core::address::is_public(address))
+}
+
+/// See `_engine.pyi`.
+#[pyfunction]
 pub fn digest(text: &str) -> PyResult<String> {
     let form = door(|| json::canonical(text.as_bytes()).map_err(PyValueError::new_err))?;
     Ok(json::hex(&json::digest(&form)))
@@ -350,4 +357,16 @@ pub fn cache_prune(
     let age = older_than_seconds.map(seconds).transpose()?;
     let removed = door(|| py.detach(|| wordmill_core::cache::prune(cache, age, larger_than_bytes, &keep)).map_err(fault))?;
     serde_json::to_string(&removed).map_err(|error| fault(error.to_string()))
+}
+
+/// See `_engine.pyi`.
+#[pyfunction]
+pub fn redis_check(py: Python<'_>, url: &str) -> PyResult<String> {
+    door(|| py.detach(|| wordmill_redis::check(url)).map(|facts| facts.to_string()).map_err(fault))
+}
+
+/// See `_engine.pyi`.
+#[pyfunction]
+pub fn redis_state(url: &str) -> PyResult<String> {
+    door(|| Ok(wordmill_redis::state(url).map_or_else(|| "{}".into(), |state| state.to_string())))
 }

@@ -16,9 +16,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[pymodule]
 mod _engine {
     #[pymodule_export]
-    use super::batch::{Blocks, Segment, Splitter};
+    use super::batch::{texts, words, Blocks, Segment, Splitter};
     #[pymodule_export]
-    use super::engine::{cache_prune, cache_stats, digest, Batch, Engine, EngineFault, Stream};
+    use super::engine::{cache_prune, cache_stats, digest, public_address, redis_check, redis_state, Batch, Engine, EngineFault, Stream};
     #[pymodule_export]
     use super::rehearsal::Rehearsal;
 }

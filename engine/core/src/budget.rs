@@ -13,6 +13,8 @@ pub struct Budget {
     spent: Spent,
     reserved: Spent,
     reached: Option<String>,
+    /// The ceilings may be raised: what does not fit waits.
+    open: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -21,13 +23,21 @@ pub enum Verdict {
     Go,
     /// It does not fit beside what is in flight; ask again when something ended.
     Wait,
+    /// It does not fit until the ceilings are raised.
+    Short,
     /// It does not fit.
     Reached,
 }
 
 impl Budget {
-    pub fn new(ceilings: Ceilings, spent: Spent) -> Self {
-        Budget { ceilings, spent, ..Budget::default() }
+    /// open: the ceilings may be raised later.
+    pub fn new(ceilings: Ceilings, spent: Spent, open: bool) -> Self {
+        Budget { ceilings, spent, open, ..Budget::default() }
+    }
+
+    /// Other ceilings from now on; open: these may be raised too.
+    pub fn allow(&mut self, ceilings: Ceilings, open: bool) {
+        (self.ceilings, self.open) = (ceilings, open);
     }
 
     /// Reserve the most that a request can cost.
@@ -38,6 +48,7 @@ impl Budget {
                 Verdict::Go
             }
             Some(_) if self.reserved.requests > 0 => Verdict::Wait,
+            Some(_) if self.open => Verdict::Short,
             Some(words) => {
                 self.reached = Some(words);
                 Verdict::Reached
@@ -99,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_request_that_could_pass_the_ceiling_waits_for_what_is_in_flight_and_then_stops() {
-        let mut budget = Budget::new(Ceilings { tokens: Some(250), ..Ceilings::default() }, Spent::default());
+        let mut budget = Budget::new(Ceilings { tokens: Some(250), ..Ceilings::default() }, Spent::default(), false);
         assert_eq!(budget.reserve(&most(50, 50, 0.0)), Verdict::Go);
         assert_eq!(budget.reserve(&most(50, 50, 0.0)), Verdict::Go);
         assert_eq!(budget.reserve(&most(50, 50, 0.0)), Verdict::Wait);
@@ -114,13 +125,28 @@ mod tests {
 
     #[test]
     fn money_and_requests_have_ceilings_and_a_higher_one_goes_on_from_what_was_spent() {
-        let mut budget = Budget::new(Ceilings { requests: Some(1), money: Some(1.0), tokens: None }, Spent::default());
+        let mut budget = Budget::new(Ceilings { requests: Some(1), money: Some(1.0), tokens: None }, Spent::default(), false);
         assert_eq!(budget.reserve(&most(1, 1, 2.0)), Verdict::Reached);
         assert_eq!(budget.reserve(&most(1, 1, 0.5)), Verdict::Go);
         budget.settle(&most(1, 1, 0.5), &most(1, 1, 0.5));
         assert_eq!(budget.reserve(&most(1, 1, 0.1)), Verdict::Reached);
         assert_eq!(budget.reached(), Some("1 of 1 requests are spent"));
-        let mut budget = Budget::new(Ceilings { requests: Some(2), money: Some(1.0), tokens: None }, most(1, 1, 0.5));
+        let mut budget = Budget::new(Ceilings { requests: Some(2), money: Some(1.0), tokens: None }, most(1, 1, 0.5), false);
         assert_eq!(budget.reserve(&most(1, 1, 0.1)), Verdict::Go);
+    }
+
+    #[test]
+    fn what_does_not_fit_waits_while_the_ceilings_may_be_raised() {
+        let one = |most| Ceilings { requests: Some(most), ..Ceilings::default() };
+        let mut budget = Budget::new(one(0), Spent::default(), true);
+        assert_eq!(budget.reserve(&most(1, 1, 0.0)), Verdict::Short);
+        budget.allow(one(1), true);
+        assert_eq!(budget.reserve(&most(1, 1, 0.0)), Verdict::Go);
+        assert_eq!(budget.reserve(&most(1, 1, 0.0)), Verdict::Wait);
+        budget.settle(&most(1, 1, 0.0), &most(1, 1, 0.0));
+        assert_eq!(budget.reserve(&most(1, 1, 0.0)), Verdict::Short);
+        assert_eq!(budget.reached(), None);
+        budget.allow(one(1), false);
+        assert_eq!(budget.reserve(&most(1, 1, 0.0)), Verdict::Reached);
     }
 }

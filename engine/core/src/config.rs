@@ -22,9 +22,27 @@ pub struct Config {
     pub in_doubt: usize,
     #[serde(default)]
     pub budget: Ceilings,
+    /// The budget may be raised while the engine runs: until `allow` says otherwise, what does not
+    /// fit waits.
+    #[serde(default)]
+    pub granted: bool,
     /// Hand every reply on as it was sent, also one that is no more than its text.
     #[serde(default)]
     pub whole: bool,
+    /// What is shared with other processes; none shares within this one.
+    #[serde(default)]
+    pub shared: Option<SharedConfig>,
+}
+
+/// Where processes share limits and answers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharedConfig {
+    /// `redis://` or `rediss://`, with its password.
+    pub redis: String,
+    /// Look answers up there, and keep them there.
+    #[serde(default)]
+    pub answers: bool,
 }
 
 /// A model at an endpoint, with its limits.
@@ -42,6 +60,12 @@ pub struct LaneConfig {
     pub key: Option<String>,
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// Only public addresses are asked, and never through a proxy: a stranger chose this one.
+    #[serde(default)]
+    pub public: bool,
+    /// Hosts that are asked all the same, wherever they lead.
+    #[serde(default)]
+    pub allowed: Vec<String>,
     /// Fixed concurrency; none adapts it.
     #[serde(default)]
     pub concurrency: Option<usize>,

@@ -6,6 +6,7 @@
 
 use crate::attempt;
 use crate::budget::{Budget, Verdict};
+use crate::commons::Commons;
 use crate::config::Config;
 use crate::ending::cost;
 use crate::json::KeyMap;
@@ -80,11 +81,12 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub fn new(config: &Config, shared: Arc<Shared>, writer: Sender<Order>, spent: Spent) -> Result<Self, String> {
+    pub fn new(config: &Config, commons: &Commons, shared: Arc<Shared>, writer: Sender<Order>, spent: Spent) -> Result<Self, String> {
         let now = Instant::now();
         let mut lanes = Vec::with_capacity(config.lanes.len());
         for lane in &config.lanes {
-            lanes.push(Lane::new(lane, lane.fallback.as_ref().and_then(|name| config.position(name)), now)?);
+            let seat = commons.limit(lane, now).join(lane, shared.wake.clone(), now);
+            lanes.push(Lane::new(lane, lane.fallback.as_ref().and_then(|name| config.position(name)), seat, now)?);
         }
         let widest = config.lanes.iter().map(|lane| lane.concurrency.unwrap_or(lane.max_concurrency)).sum::<usize>();
         {
@@ -99,7 +101,7 @@ impl Dispatcher {
             most_in_doubt: if config.in_doubt > 0 { config.in_doubt } else { widest.saturating_mul(2).clamp(1024, 16_384) },
             state: RefCell::new(State {
                 lanes,
-                budget: Budget::new(config.budget, spent),
+                budget: Budget::new(config.budget, spent, config.granted),
                 in_flight: KeyMap::default(),
                 recent: Default::default(),
                 jitter: Jitter::new(u64::from(seed)),
@@ -179,7 +181,20 @@ impl Dispatcher {
 
     /// Take new orders; true: close.
     fn obey(&self) -> bool {
-        let orders = lock(&self.shared.orders);
+        let mut orders = lock(&self.shared.orders);
+        let state = &mut *self.state.borrow_mut();
+        if let Some((ceilings, open)) = orders.budget.take() {
+            state.budget.allow(ceilings, open);
+            self.shared.short.store(false, Ordering::Release);
+        }
+        for ids in std::mem::take(&mut orders.withdraw) {
+            for lane in 0..state.lanes.len() {
+                let new = self.shared.inboxes[lane].withdraw(&ids).into_iter().map(|job| *job);
+                for job in state.lanes[lane].withdraw(&ids).into_iter().chain(new) {
+                    self.close_unsent(state, job, Failure::new(Kind::Cancelled, "given up before this was asked"));
+                }
+            }
+        }
         if let Some(moment) = orders.cancel {
             self.draining.set(true);
             if moment <= Instant::now() {
@@ -334,6 +349,10 @@ impl Dispatcher {
         match state.budget.reserve(&most) {
             Verdict::Go => Step::Send(most, estimated),
             Verdict::Wait => Step::Wait,
+            Verdict::Short => {
+                self.shared.short.store(true, Ordering::Release);
+                Step::Wait
+            }
             Verdict::Reached => {
                 let words = state.budget.reached().unwrap_or_default().to_string();
                 lock(&self.shared.metrics).budget_reached = Some(words.clone());

@@ -1,9 +1,9 @@
 //! The engine as its callers see it: offer requests, poll outcomes, from any thread.
 
 use crate::cache::{Cache, FileLock};
-use crate::config::Config;
+use crate::commons::Commons;
+use crate::config::{Ceilings, Config};
 use crate::dispatcher::{self, Dispatcher};
-use crate::http;
 use crate::offer::{job, Door, JsonLines, Lookup, Offer};
 use crate::record::{Outcome, Spent};
 use crate::shape::{self, Shape};
@@ -12,6 +12,7 @@ use crate::store::Records;
 use crate::stream::{self, Stream};
 use crate::writer::{Order, Writer};
 use serde_json::Value;
+use std::ops::Range;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 pub struct Engine {
     door: Arc<Door>,
     shared: Arc<Shared>,
+    commons: Arc<Commons>,
     shapes: RwLock<Vec<Arc<Shape>>>,
     /// How many streams there were.
     streamed: AtomicU64,
@@ -34,9 +36,17 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Open the files and start the threads. The error is a sentence.
+    /// Open the files and start the threads; limits are shared within this process. The error is a sentence.
     pub fn start(config: Config) -> Result<Self, String> {
-        http::raise_open_files();
+        if config.shared.is_some() {
+            return Err("engine configuration: `shared` needs an engine that can reach other processes".into());
+        }
+        Self::start_in(config, Commons::process())
+    }
+
+    /// The same, where limits and answers are shared in `commons`.
+    pub fn start_in(config: Config, commons: Arc<Commons>) -> Result<Self, String> {
+        crate::system::raise_open_files();
         let names: Vec<String> = config.lanes.iter().map(|lane| lane.name.clone()).collect();
         let file_lock = match &config.records {
             Some(path) => Some(FileLock::take(path)?.ok_or_else(|| format!("{path}: another process is working on this run"))?),
@@ -55,6 +65,7 @@ impl Engine {
             None => None,
         };
         let shared = Shared::new(config.lanes.len());
+        let answers = commons.answers.clone().filter(|_| config.shared.as_ref().is_some_and(|shared| shared.answers));
         let (orders, inbox) = crossbeam_channel::unbounded();
         let writer = Writer {
             shared: shared.clone(),
@@ -62,25 +73,27 @@ impl Engine {
             path: config.records.clone(),
             records,
             cache: cache.clone(),
+            answers: answers.clone(),
             missed: false,
             whole: config.whole,
         };
         let writer = spawn("wordmill-writer", &shared, move || writer.run())?;
         let (ready, started) = std::sync::mpsc::channel();
         let thread = {
-            let (config, in_shared, orders) = (config.clone(), shared.clone(), orders.clone());
+            let (config, commons, in_shared, orders) = (config.clone(), commons.clone(), shared.clone(), orders.clone());
             spawn("wordmill-engine", &shared, move || {
                 dispatcher::run(
-                    || Dispatcher::new(&config, in_shared, orders, spent),
+                    || Dispatcher::new(&config, &commons, in_shared, orders, spent),
                     // The starter waits for it, unless it was killed.
                     |result| drop(ready.send(result)),
                 );
             })?
         };
-        let lookup = Lookup { own: Mutex::new(own), cache, resumes, lanes: names };
+        let lookup = Lookup { own: Mutex::new(own), cache, answers, resumes, lanes: names };
         let engine = Engine {
             door: Arc::new(Door { config, shared: shared.clone(), orders, lookup }),
             shared,
+            commons,
             shapes: RwLock::default(),
             streamed: AtomicU64::new(0),
             reader: Mutex::new(reader),
@@ -277,7 +290,26 @@ impl Engine {
         for (lane, inbox) in metrics.lanes.iter_mut().zip(&self.shared.inboxes) {
             lane.1.queued += inbox.len();
         }
-        metrics.to_json()
+        let mut metrics = metrics.to_json();
+        metrics["shared"] = self.commons.link.as_ref().map_or(Value::Null, |link| link.state());
+        metrics
+    }
+
+    /// Give back what has these numbers and is not out just now: it ends as cancelled.
+    pub fn withdraw(&self, ids: Range<u64>) {
+        lock(&self.shared.orders).withdraw.push(ids);
+        self.shared.wake.notify_one();
+    }
+
+    /// Other ceilings from now on, of all that this engine spends; open: these may be raised too.
+    pub fn allow(&self, ceilings: Ceilings, open: bool) {
+        lock(&self.shared.orders).budget = Some((ceilings, open));
+        self.shared.wake.notify_one();
+    }
+
+    /// Whether a request waits for higher ceilings.
+    pub fn short(&self) -> bool {
+        self.shared.short.load(Ordering::Acquire)
     }
 
     /// Send nothing more; cut what is still out after `grace`.
@@ -306,6 +338,9 @@ impl Engine {
             let _ = writer.join();
         }
         self.door.close_cache();
+        if let Some(answers) = &self.door.lookup.answers {
+            answers.flush();
+        }
         lock(&self.lock).take();
         self.over.store(true, Ordering::Release);
         self.shared.outbox.wake();

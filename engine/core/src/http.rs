@@ -3,6 +3,7 @@
 //! HTTP/1.1 with a pool of our own, because a lane wants exactly as many connections as it has
 //! requests out; HTTP/2 would cap them at the server's stream limit.
 
+use crate::address::{refusal, Guard, Resolver};
 use crate::config::{seconds, LaneConfig};
 use crate::record::{Failure, Kind};
 use crate::retry;
@@ -84,9 +85,9 @@ pub struct Endpoint {
 }
 
 enum Connector {
-    Plain(HttpConnector),
-    Tls(HttpsConnector<HttpConnector>),
-    Tunnelled(HttpsConnector<Tunnel<HttpConnector>>),
+    Plain(HttpConnector<Resolver>),
+    Tls(HttpsConnector<HttpConnector<Resolver>>),
+    Tunnelled(HttpsConnector<Tunnel<HttpConnector<Resolver>>>),
 }
 
 /// A response whose head has come.
@@ -116,11 +117,21 @@ impl Endpoint {
             Some("http") => false,
             _ => return Err(format!("the base URL {:?} begins neither with http:// nor with https://", lane.base_url)),
         };
-        let mut http = HttpConnector::new();
+        let guard = lane.public.then(|| Guard::new(&lane.allowed));
+        if let Some(guard) = &guard {
+            guard.host(&host).map_err(|refused| refused.to_string())?;
+        }
+        let mut http = HttpConnector::new_with_resolver(Resolver::new(guard));
         http.set_nodelay(true);
         http.enforce_http(false);
         http.set_connect_timeout(Some(seconds(lane.connect_seconds)));
         let proxy = if on_this_machine(&host) { None } else { Matcher::from_env().intercept(&base) };
+        if lane.public && proxy.is_some() {
+            return Err(format!(
+                "{:?} would be asked through a proxy, which hides where it leads: name the host in NO_PROXY",
+                place(&base)
+            ));
+        }
         if let Some(other) = proxy.as_ref().map(|proxy| proxy.uri()).filter(|uri| uri.scheme_str() != Some("http")) {
             return Err(format!(
                 "the proxy for {:?} is {}://{}, and only http:// proxies can be used: set HTTP_PROXY or HTTPS_PROXY to one, or name the host in NO_PROXY",
@@ -345,7 +356,10 @@ impl Endpoint {
     }
 
     async fn open(&self) -> Result<Connection, Failure> {
-        let refused = |error: &dyn Error| Failure::new(Kind::Connect, words(&format!("cannot connect to {}", place(&self.dial)), error));
+        let refused = |error: &(dyn Error + 'static)| match refusal(error) {
+            Some(refused) => Failure::new(Kind::Rejected, refused.to_string()),
+            None => Failure::new(Kind::Connect, words(&format!("cannot connect to {}", place(&self.dial)), error)),
+        };
         let late =
             |_| Failure::new(Kind::Connect, format!("no connection to {} within {} s", place(&self.dial), self.connect.as_secs_f64()));
         match &self.connector {
@@ -451,17 +465,4 @@ fn words(what: &str, error: &dyn Error) -> String {
 fn on_this_machine(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// Let this process hold as many open files as it may: thousands of connections need them.
-pub fn raise_open_files() {
-    #[cfg(unix)]
-    // SAFETY: both calls only read and write the struct that is passed to them.
-    unsafe {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
-            limit.rlim_cur = limit.rlim_max.min(1 << 20);
-            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-        }
-    }
 }

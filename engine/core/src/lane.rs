@@ -4,10 +4,12 @@ use crate::config::{seconds, LaneConfig};
 use crate::http::Endpoint;
 use crate::limits::Governor;
 use crate::record::Job;
+use crate::share::Seat;
 use crate::stream::Feed;
 use hyper::Uri;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -31,10 +33,10 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub fn new(config: &LaneConfig, fallback: Option<usize>, now: Instant) -> Result<Self, String> {
+    pub fn new(config: &LaneConfig, fallback: Option<usize>, seat: Seat, now: Instant) -> Result<Self, String> {
         Ok(Lane {
             endpoint: Rc::new(Endpoint::new(config).map_err(|words| format!("model {:?}: {words}", config.name))?),
-            governor: Governor::new(config, now),
+            governor: Governor::new(config, seat, now),
             going: VecDeque::new(),
             queue: VecDeque::new(),
             retries: BinaryHeap::new(),
@@ -95,7 +97,21 @@ impl Lane {
 
     /// Streams that wait here and of which `which` is true.
     pub fn streams(&mut self, which: impl Fn(&Feed) -> bool) -> Vec<Job> {
-        let wanted = |job: &Job| job.stream.as_ref().is_some_and(&which);
+        self.waiting(|job| job.stream.as_ref().is_some_and(&which))
+    }
+
+    /// Jobs with these numbers that are not out.
+    pub fn withdraw(&mut self, ids: &Range<u64>) -> Vec<Job> {
+        let wanted = |job: &Job| job.stream.is_none() && ids.contains(&job.id);
+        let mut found = self.waiting(wanted);
+        let (more, left) = std::mem::take(&mut self.queue).into_iter().partition::<Vec<_>, _>(|job| wanted(job));
+        self.queue = left.into();
+        found.extend(more.into_iter().map(|job| *job));
+        found
+    }
+
+    /// Those under way that are not out and of which `wanted` is true.
+    fn waiting(&mut self, wanted: impl Fn(&Job) -> bool) -> Vec<Job> {
         let (found, left) = std::mem::take(&mut self.going).into_iter().partition::<Vec<_>, _>(|job| wanted(job));
         self.going = left.into();
         let (more, left) = std::mem::take(&mut self.retries).into_iter().partition::<Vec<_>, _>(|retry| wanted(&retry.0.job));

@@ -9,11 +9,15 @@
 //! A source is pulled only as fast as its lane can send, and a record is reported only when it is
 //! durable. So memory is bounded, and a crash repeats at most what was out.
 
+pub mod address;
 mod attempt;
+mod auto;
 mod bell;
+mod bucket;
 pub mod budget;
 pub mod cache;
 mod collect;
+pub mod commons;
 pub mod config;
 mod dispatcher;
 mod ending;
@@ -28,9 +32,11 @@ pub mod record;
 pub mod reply;
 pub mod retry;
 pub mod shape;
+pub mod share;
 mod shared;
 mod store;
 pub mod stream;
+pub mod system;
 mod watch;
 mod writer;
 

@@ -4,15 +4,16 @@
 //! * **Concurrency**, fixed or found: doubling a round trip at first; at a push-back (429, 503,
 //!   timeout) once x0.8; then slow probing upwards that remembers which level failed and waits
 //!   twice as long before it tries that again.
-//! * **Rates**: a bucket for requests and one for tokens, each holding one second's worth; a
-//!   server's `Retry-After` and spent windows pause the whole lane.
+//! * **Rates**: requests and tokens a minute, and the pauses that a server asks for, are held together
+//!   with all who reach the same model with the same key (`share`).
 //! * **Breaker**: ten failures of the server in a row open it; one request at a time then asks
 //!   whether the server is back. (A server that never answered yet has its first three requests
 //!   tried to their end instead, so that a wrong address is said soon.)
 
+use crate::auto::Auto;
 use crate::config::LaneConfig;
 use crate::record::Kind;
-use crate::retry::LONGEST_WAIT;
+use crate::share::Seat;
 use std::time::{Duration, Instant};
 
 /// Requests out before the first success.
@@ -53,9 +54,7 @@ pub struct Governor {
     opened: bool,
     fatal: u32,
     stopped: Option<String>,
-    paused: Option<Instant>,
-    requests: Option<Bucket>,
-    tokens: Option<Bucket>,
+    seat: Seat,
     /// Moving average of the answers' tokens, for the estimate.
     answer: f64,
     streak: u32,
@@ -71,7 +70,7 @@ pub struct Governor {
 }
 
 impl Governor {
-    pub fn new(lane: &LaneConfig, now: Instant) -> Self {
+    pub fn new(lane: &LaneConfig, seat: Seat, now: Instant) -> Self {
         Governor {
             fixed: lane.concurrency,
             auto: Auto::new(lane.max_concurrency as f64, now),
@@ -79,9 +78,7 @@ impl Governor {
             opened: false,
             fatal: 0,
             stopped: None,
-            paused: None,
-            requests: lane.requests_per_minute.map(|rate| Bucket::new(rate, now)),
-            tokens: lane.tokens_per_minute.map(|rate| Bucket::new(rate, now)),
+            seat,
             answer: 0.0,
             streak: 0,
             open_until: None,
@@ -146,25 +143,14 @@ impl Governor {
         } else if self.in_flight >= self.limit() {
             return Admission::AtEnd;
         }
-        let mut at = self.paused.filter(|until| *until > now);
-        for (bucket, need) in [(&mut self.requests, 1.0), (&mut self.tokens, estimated as f64)] {
-            if let Some(ready) = bucket.as_mut().and_then(|bucket| bucket.ready(now, need)) {
-                at = Some(at.map_or(ready, |at| at.max(ready)));
-            }
-        }
-        at.map_or(Admission::Now, Admission::At)
+        self.seat.admit(now, estimated).map_or(Admission::Now, Admission::At)
     }
 
     /// A request that was admitted goes out.
     pub fn sent(&mut self, now: Instant, estimated: u64) {
         self.in_flight += 1;
         self.probes += usize::from(self.open_until.is_some());
-        if let Some(bucket) = &mut self.requests {
-            bucket.take(now, 1.0);
-        }
-        if let Some(bucket) = &mut self.tokens {
-            bucket.take(now, estimated as f64);
-        }
+        self.seat.sent(estimated, now);
     }
 
     /// It ended without having been answered or having failed: a cancel.
@@ -177,9 +163,7 @@ impl Governor {
 
     pub fn ended(&mut self, now: Instant, ended: &Ended, detail: &str) {
         self.withdrawn(ended.started);
-        if let Some(bucket) = &mut self.tokens {
-            bucket.give_back(ended.estimated as f64 - ended.tokens as f64);
-        }
+        self.seat.ended(ended.estimated, ended.tokens);
         match ended.failure {
             None => self.succeeded(now, ended),
             Some(kind) => self.failed(now, ended, kind, detail),
@@ -249,180 +233,30 @@ impl Governor {
 
     /// Nothing goes out before this moment, whatever else holds it back.
     pub fn not_before(&self) -> Option<Instant> {
-        self.paused
+        self.seat.not_before()
     }
 
     /// The server asked for a pause.
     pub fn pause(&mut self, now: Instant, wait: Duration) {
-        let until = now + wait.min(LONGEST_WAIT);
-        self.paused = Some(self.paused.map_or(until, |old| old.max(until)));
-    }
-}
-
-/// Fills by its rate, holds one second's worth, may be overdrawn by one request.
-#[derive(Debug)]
-struct Bucket {
-    per_second: f64,
-    capacity: f64,
-    level: f64,
-    at: Instant,
-}
-
-impl Bucket {
-    fn new(per_minute: f64, now: Instant) -> Self {
-        let per_second = (per_minute / 60.0).max(1e-6);
-        let capacity = per_second.max(1.0);
-        Bucket { per_second, capacity, level: capacity, at: now }
-    }
-
-    fn fill(&mut self, now: Instant) {
-        let seconds = now.saturating_duration_since(self.at).as_secs_f64();
-        self.level = (self.level + seconds * self.per_second).min(self.capacity);
-        self.at = now;
-    }
-
-    /// None: now.
-    fn ready(&mut self, now: Instant, need: f64) -> Option<Instant> {
-        self.fill(now);
-        let missing = need.min(self.capacity) - self.level;
-        (missing > 1e-9).then(|| now + Duration::from_secs_f64((missing / self.per_second).min(3600.0)))
-    }
-
-    fn take(&mut self, now: Instant, amount: f64) {
-        self.fill(now);
-        self.level -= amount;
-    }
-
-    fn give_back(&mut self, amount: f64) {
-        self.level = (self.level + amount).min(self.capacity);
-    }
-}
-
-const HOLD_FIRST: Duration = Duration::from_secs(1);
-const HOLD_SHORTEST: Duration = Duration::from_millis(500);
-const HOLD_LONGEST: Duration = Duration::from_secs(30);
-const CUT: f64 = 0.8;
-
-/// Finds the concurrency that a server allows.
-#[derive(Debug)]
-struct Auto {
-    limit: f64,
-    max: f64,
-    /// The last level that held.
-    steady: f64,
-    step: f64,
-    doubling: bool,
-    last_cut: Instant,
-    probe_at: Instant,
-    hold: Duration,
-    latency: LatencyWatch,
-}
-
-impl Auto {
-    fn new(max: f64, now: Instant) -> Self {
-        Auto {
-            limit: max.min(4.0),
-            max,
-            steady: 1.0,
-            step: 1.0,
-            doubling: true,
-            last_cut: now,
-            probe_at: now,
-            hold: HOLD_FIRST,
-            latency: LatencyWatch::new(now),
-        }
-    }
-
-    /// `used`: the limit was what held us back.
-    fn success(&mut self, now: Instant, latency: Duration, used: bool) {
-        let slow = self.latency.grew(now, latency, self.limit);
-        if slow && self.doubling {
-            self.doubling = false;
-            self.steady = self.limit;
-            self.probe_at = now + self.hold;
-        } else if slow {
-            self.cut(now, 0.9);
-        } else if self.doubling && used {
-            self.limit = (self.limit + 1.0).min(self.max);
-        } else if used && now >= self.probe_at {
-            if self.limit > self.steady {
-                self.steady = self.limit;
-                self.hold = (self.hold / 2).max(HOLD_SHORTEST);
-                self.step = (self.step * 2.0).min((self.limit / 4.0).max(1.0));
-            }
-            self.limit = (self.limit + self.step).min(self.max);
-            self.probe_at = now + self.hold;
-        }
-    }
-
-    fn push_back(&mut self, now: Instant, started: Instant) {
-        // What was sent before the last cut says nothing about the level after it.
-        if started < self.last_cut {
-            return;
-        }
-        if !self.doubling && self.limit > self.steady {
-            self.limit = self.steady;
-            self.hold = (self.hold * 2).min(HOLD_LONGEST);
-            self.step = 1.0;
-            self.last_cut = now;
-            self.probe_at = now + self.hold;
-        } else {
-            self.doubling = false;
-            self.hold = HOLD_FIRST;
-            self.cut(now, CUT);
-        }
-    }
-
-    fn cut(&mut self, now: Instant, by: f64) {
-        self.limit = (self.limit * by).max(1.0);
-        self.steady = self.limit;
-        self.step = 1.0;
-        self.last_cut = now;
-        self.probe_at = now + self.hold;
-    }
-}
-
-/// Sees when answers take much longer than they once did, in windows of a round of requests.
-#[derive(Debug)]
-struct LatencyWatch {
-    base: Option<f64>,
-    sum: f64,
-    count: u32,
-    since: Instant,
-}
-
-const WINDOW: Duration = Duration::from_secs(1);
-/// Grown: so many times the best window, and at least so much more.
-const GROWN_TIMES: f64 = 3.0;
-const GROWN_SECONDS: f64 = 0.2;
-
-impl LatencyWatch {
-    fn new(now: Instant) -> Self {
-        LatencyWatch { base: None, sum: 0.0, count: 0, since: now }
-    }
-
-    fn grew(&mut self, now: Instant, latency: Duration, limit: f64) -> bool {
-        self.sum += latency.as_secs_f64();
-        self.count += 1;
-        if f64::from(self.count) < limit.max(8.0) || now.saturating_duration_since(self.since) < WINDOW {
-            return false;
-        }
-        let mean = self.sum / f64::from(self.count);
-        (self.sum, self.count, self.since) = (0.0, 0, now);
-        // The best window is forgotten slowly, so that longer prompts do not look like overload for ever.
-        let base = self.base.map_or(mean, |base| (base * 1.02).min(mean));
-        self.base = Some(base);
-        mean > base * GROWN_TIMES && mean > base + GROWN_SECONDS
+        self.seat.pause(now, wait);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::share::Limit;
     use std::collections::BinaryHeap;
+    use std::sync::Arc;
 
     fn lane(extra: &str) -> LaneConfig {
         serde_json::from_str(&format!(r#"{{"name":"m","base_url":"http://h/v1","model":"m"{extra}}}"#)).unwrap()
+    }
+
+    fn governor(extra: &str, now: Instant) -> Governor {
+        let lane = lane(extra);
+        let seat = Arc::new(Limit::new([0; 16], None, now)).join(&lane, Arc::default(), now);
+        Governor::new(&lane, seat, now)
     }
 
     fn ended(started: Instant, failure: Option<Kind>) -> Ended {
@@ -432,7 +266,7 @@ mod tests {
     #[test]
     fn three_requests_are_out_until_one_has_succeeded() {
         let now = Instant::now();
-        let mut governor = Governor::new(&lane(r#","concurrency":100"#), now);
+        let mut governor = governor(r#","concurrency":100"#, now);
         for _ in 0..3 {
             assert_eq!(governor.admit(now, 10), Admission::Now);
             governor.sent(now, 10);
@@ -445,7 +279,7 @@ mod tests {
     #[test]
     fn three_wrong_keys_in_a_row_stop_the_lane_with_the_providers_words() {
         let now = Instant::now();
-        let mut governor = Governor::new(&lane(""), now);
+        let mut governor = governor("", now);
         for _ in 0..3 {
             governor.sent(now, 1);
             governor.ended(now, &ended(now, Some(Kind::Unauthorized)), "HTTP 401: wrong key");
@@ -456,13 +290,12 @@ mod tests {
     #[test]
     fn a_rate_is_kept_and_a_pause_holds_the_whole_lane() {
         let now = Instant::now();
-        let mut governor = Governor::new(&lane(r#","concurrency":50,"requests_per_minute":120"#), now);
+        let mut governor = governor(r#","concurrency":50,"requests_per_minute":120"#, now);
         governor.opened = true;
-        for _ in 0..2 {
-            assert_eq!(governor.admit(now, 1), Admission::Now);
-            governor.sent(now, 1);
-        }
-        assert_eq!(governor.admit(now, 1), Admission::At(now + Duration::from_millis(500)));
+        assert_eq!(governor.admit(now, 1), Admission::Now);
+        governor.sent(now, 1);
+        let Admission::At(next) = governor.admit(now, 1) else { panic!("at once") };
+        assert_eq!((next - now).as_millis(), 408); // 1.96 a second; a fifth of a request was left.
         governor.pause(now, Duration::from_secs(2));
         assert_eq!(governor.admit(now + Duration::from_secs(1), 1), Admission::At(now + Duration::from_secs(2)));
         assert_eq!(governor.admit(now + Duration::from_secs(2), 1), Admission::Now);
@@ -471,7 +304,7 @@ mod tests {
     #[test]
     fn ten_failures_in_a_row_open_the_breaker_and_one_success_closes_it() {
         let now = Instant::now();
-        let mut governor = Governor::new(&lane(r#","concurrency":50"#), now);
+        let mut governor = governor(r#","concurrency":50"#, now);
         governor.opened = true;
         for _ in 0..10 {
             governor.sent(now, 1);
@@ -490,7 +323,7 @@ mod tests {
     #[test]
     fn what_was_sent_before_the_breaker_opened_keeps_it_open_no_longer() {
         let now = Instant::now();
-        let mut governor = Governor::new(&lane(r#","concurrency":128"#), now);
+        let mut governor = governor(r#","concurrency":128"#, now);
         governor.opened = true;
         for _ in 0..128 {
             governor.sent(now, 1);
@@ -509,7 +342,7 @@ mod tests {
     #[test]
     fn what_hangs_since_before_the_breaker_opened_keeps_nobody_from_asking() {
         let now = Instant::now();
-        let mut governor = Governor::new(&lane(""), now);
+        let mut governor = governor("", now);
         governor.opened = true;
         for _ in 0..100 {
             governor.sent(now, 1);
@@ -532,7 +365,7 @@ mod tests {
     /// that sends whatever it may: returns (answered, refused) between `from` and `to` seconds.
     fn simulate(allowed: usize, latency_ms: u64, from: f64, to: f64, pause_ms: Option<u64>) -> (u64, u64) {
         let start = Instant::now();
-        let mut governor = Governor::new(&lane(""), start);
+        let mut governor = governor("", start);
         let (mut clock, mut busy, mut counts) = (Duration::ZERO, 0usize, (0, 0));
         // (end, sent, refused), soonest first.
         let mut events: BinaryHeap<std::cmp::Reverse<(Duration, Duration, bool)>> = BinaryHeap::new();

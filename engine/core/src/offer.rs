@@ -1,6 +1,7 @@
 //! Where requests come in: what is known already is answered, the others wait in their lane's inbox.
 
 use crate::cache::{Cache, SharedCache};
+use crate::commons::Answers;
 use crate::config::Config;
 use crate::dispatcher;
 use crate::json::Key;
@@ -28,6 +29,7 @@ pub struct Lookup {
     /// Only when the run had replies at its start.
     pub own: Mutex<Option<Records>>,
     pub cache: Option<SharedCache>,
+    pub answers: Option<Arc<dyn Answers>>,
     pub resumes: bool,
     pub lanes: Vec<String>,
 }
@@ -144,6 +146,7 @@ impl Door {
             }
             self.shared.offered.fetch_add(room as u64, Ordering::AcqRel);
             taken += room;
+            self.ask_others(lane, &mut jobs, &mut answered);
             self.answer(answered)?;
             if !jobs.is_empty() {
                 self.shared.inboxes[lane].put(jobs);
@@ -170,6 +173,19 @@ impl Door {
         let mut job = job(id, key, lane, route, body, bound);
         job.shareable = salt == 0;
         Ok(Ok(job))
+    }
+
+    /// Of what must be sent, that which other processes have been answered.
+    fn ask_others(&self, lane: usize, jobs: &mut VecDeque<Box<Job>>, answered: &mut Vec<Known>) {
+        let Some(answers) = self.lookup.answers.as_ref().filter(|_| !jobs.is_empty()) else { return };
+        let keys: Vec<Key> = jobs.iter().map(|job| job.key).collect();
+        let mut found = answers.find(&keys).into_iter();
+        let name = &self.lookup.lanes[lane];
+        jobs.retain(|job| {
+            let Some(found) = found.next().flatten().and_then(|answer| store::found(answer, name)) else { return true };
+            answered.push((store::outcome_of(found, job.id, job.key, lane, flag::CACHED), job.route.api, job.body.len()));
+            false
+        });
     }
 
     fn answer(&self, answered: Vec<Known>) -> Result<(), String> {

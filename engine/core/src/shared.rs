@@ -1,10 +1,12 @@
 //! What the caller's threads, the engine's thread and the writer share.
 
 use crate::bell::{Bell, Ready};
+use crate::config::Ceilings;
 use crate::metrics::Metrics;
 use crate::record::{Job, Outcome};
 use std::any::Any;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -80,6 +82,17 @@ impl Inbox {
         }
         drop(waiting);
         self.space.notify_all();
+    }
+
+    /// All jobs with these numbers.
+    pub fn withdraw(&self, ids: &Range<u64>) -> VecDeque<Box<Job>> {
+        let mut waiting = lock(&self.waiting);
+        let (found, left) = std::mem::take(&mut waiting.jobs).into_iter().partition::<VecDeque<_>, _>(|job| ids.contains(&job.id));
+        waiting.jobs = left;
+        waiting.bytes -= found.iter().map(|job| job.body.len()).sum::<usize>();
+        drop(waiting);
+        self.space.notify_all();
+        found
     }
 
     /// A stream has a reader who waits: it stands behind no other jobs.
@@ -211,6 +224,10 @@ pub struct Orders {
     /// Send nothing more; cut what is out at this moment.
     pub cancel: Option<Instant>,
     pub close: bool,
+    /// Jobs with these numbers that are not out are given back.
+    pub withdraw: Vec<Range<u64>>,
+    /// Other ceilings, and whether these may be raised too.
+    pub budget: Option<(Ceilings, bool)>,
 }
 
 #[derive(Default)]
@@ -230,6 +247,8 @@ pub struct Shared {
     pub offered: AtomicU64,
     pub polled: AtomicU64,
     pub finished: AtomicBool,
+    /// A request waits until the budget is raised.
+    pub short: AtomicBool,
 }
 
 impl Shared {

@@ -4,6 +4,7 @@
 //! The key of a reply is its request's number, (row, column, item, try): numbers come nearly
 //! in order, so the B-tree grows at its end, which a key made of hashes would not allow.
 
+use crate::commons::Answer;
 use crate::json::Key;
 use crate::record::{Api, Outcome, Reply, Spent};
 use crate::reply;
@@ -227,6 +228,13 @@ impl Records {
         let rows = statement.query_map([], |row| row.get(0)).map_err(|e| e.to_string())?;
         rows.collect::<rusqlite::Result<_>>().map_err(|e| e.to_string())
     }
+}
+
+/// An answer that other processes remember, if it is understood.
+pub fn found(answer: Answer, lane: &str) -> Option<Found> {
+    let reply = reply::read(answer.api, &answer.body, answer.sent as usize).ok()?;
+    let Answer { flags, attempts, micros, body, .. } = answer;
+    Some(Found { reply, raw: body, lane: lane.into(), flags, attempts, micros, money: 0.0 })
 }
 
 /// The outcome of a request whose answer was found.

@@ -1,6 +1,7 @@
 //! The writing thread: outcomes become durable in batches, and only then are they reported.
 
 use crate::cache::{Cache, SharedCache, BATCH};
+use crate::commons::{Answer, Answers};
 use crate::json::Key;
 use crate::record::{flag, Api, Outcome, Spent};
 use crate::shared::{lock, Shared};
@@ -31,7 +32,8 @@ pub enum Order {
 
 const MOST: usize = 4096;
 /// Wait this long for more before a small batch is committed, in naps: a thread that waits for the
-/// next record would have to be woken, by a system call, for each of them.
+/// next record would have to be woken, by a system call, for each of them. Each nap is twice as
+/// long as the one before.
 const LINGER: Duration = Duration::from_millis(8);
 const NAP: Duration = Duration::from_micros(400);
 const SMALL: usize = 768;
@@ -46,10 +48,17 @@ pub struct Writer {
     pub path: Option<String>,
     pub records: Option<Records>,
     pub cache: Option<SharedCache>,
+    pub answers: Option<Arc<dyn Answers>>,
     /// The cache could not take some of our replies: it must read the file again.
     pub missed: bool,
     /// Replies are handed on as they were sent.
     pub whole: bool,
+}
+
+/// What others need to know of it.
+fn answer(outcome: &Outcome, api: Api, sent: usize) -> Answer {
+    let sent = u32::try_from(sent).unwrap_or(u32::MAX);
+    Answer { api, sent, flags: outcome.flags, attempts: outcome.attempts, micros: outcome.micros, body: outcome.raw.clone() }
 }
 
 struct Batch {
@@ -127,16 +136,19 @@ impl Writer {
     /// More of what waits, for as long as it is worth it.
     fn gather(&mut self, batch: &mut Batch) {
         let until = Instant::now() + LINGER;
+        let mut nap = NAP;
         while batch.outcomes.len() < MOST && !batch.closing && batch.syncs.is_empty() {
             let order = match self.orders.try_recv() {
                 Ok(order) => order,
                 Err(_) => {
                     // Nothing else is under way, or the batch is worth a commit: do not wait.
                     let under_way = self.shared.in_doubt.load(Ordering::Acquire) + self.shared.found.load(Ordering::Acquire);
-                    if batch.outcomes.len() >= SMALL || under_way <= batch.outcomes.len() || Instant::now() >= until {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if batch.outcomes.len() >= SMALL || under_way <= batch.outcomes.len() || left.is_zero() {
                         return;
                     }
-                    std::thread::sleep(NAP);
+                    std::thread::sleep(nap.min(left));
+                    nap *= 2;
                     continue;
                 }
             };
@@ -172,7 +184,7 @@ impl Writer {
             let mut metrics = lock(&self.shared.metrics);
             metrics.spent.add(&spent);
             metrics.spent_ever.add(&spent);
-            for (outcome, _, _) in &batch.outcomes {
+            for (outcome, api, sent) in &batch.outcomes {
                 let fresh = outcome.flags & (flag::CACHED | flag::JOINED | flag::RESUMED | flag::FALLBACK) == 0;
                 if outcome.held {
                     held += 1;
@@ -182,8 +194,12 @@ impl Writer {
                 match &outcome.result {
                     Ok(_) => {
                         metrics.done += 1;
-                        if fresh && outcome.stream.is_none() && self.cache.is_some() && self.records.is_some() {
+                        let lasting = fresh && outcome.stream.is_none();
+                        if lasting && self.cache.is_some() && self.records.is_some() {
                             index.push((outcome.key, outcome.id));
+                        }
+                        if let Some(answers) = self.answers.as_ref().filter(|_| lasting) {
+                            answers.keep(&outcome.key, answer(outcome, *api, *sent));
                         }
                     }
                     Err(failure) => *metrics.failed.entry(failure.kind).or_default() += 1,

@@ -5,7 +5,7 @@
 
 use crate::json;
 use crate::random::{self, Random};
-use crate::request::{Embeddings, Input};
+use crate::request::Embeddings;
 use crate::wrong::Wrong;
 
 const USUAL: usize = 256;
@@ -30,7 +30,7 @@ pub(crate) fn write(asked: &Embeddings<'_>, seed: u64, out: &mut Vec<u8>) -> Res
             return Err(Wrong::request(message, Some("encoding_format")));
         }
     };
-    let texts = texts(&asked.input);
+    let texts = asked.input.texts();
     if texts.is_empty() || texts.len() > MOST_INPUTS || texts.iter().any(String::is_empty) {
         let message = format!("Invalid 'input': expected 1 to {MOST_INPUTS} texts, none of them empty.");
         return Err(Wrong::request(message, Some("input")));
@@ -69,16 +69,6 @@ pub(crate) fn write(asked: &Embeddings<'_>, seed: u64, out: &mut Vec<u8>) -> Res
     json::number(out, tokens);
     out.extend_from_slice(b"}}");
     Ok(())
-}
-
-fn texts(input: &Input) -> Vec<String> {
-    let words = |tokens: &Vec<u32>| tokens.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-    match input {
-        Input::Text(text) => vec![text.clone()],
-        Input::Texts(texts) => texts.clone(),
-        Input::Tokens(tokens) => vec![words(tokens)],
-        Input::ManyTokens(many) => many.iter().map(words).collect(),
-    }
 }
 
 fn vector(text: &str, seed: u64, dimensions: usize) -> Vec<f32> {

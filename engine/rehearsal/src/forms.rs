@@ -3,6 +3,10 @@
 //! Nothing here knows a recipe. Each function looks for one kind of phrase, and only in texts that
 //! `marks` has found worth it; a phrase that it does not know leaves free text.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use crate::brief::{Form, Json, Length, List};
 use crate::marks::mark;
 use crate::terms::{self, Sentence};
@@ -184,7 +188,7 @@ fn only_number(lower: &str) -> bool {
 fn length(lower: &str) -> Length {
     const TITLES: &[&str] = &["a title", "the title", "a headline", "title for", "headline for", "as a title", "a short title"];
     /// In front of what is to be written, or behind an order.
-    const SHORT: &[&str] = &["short", "brief", "concise"];
+    const SHORTLY: &[&str] = &["short", "brief", "concise"];
     const WRITTEN: &[&str] = &[
         "answer",
         "reply",
@@ -203,8 +207,9 @@ fn length(lower: &str) -> Length {
     ];
     const ORDERS: &[&str] = &["be ", "keep it ", "keep them ", "stay "];
     let mut length = Length::default();
-    for (unit, count) in [("word", &mut length.words), ("sentence", &mut length.sentences), ("paragraph", &mut length.paragraphs)] {
-        let found = lower.match_indices(unit).find_map(|(at, _)| Some((at, amount(&lower[..at], unit)?)));
+    let units = [(&*WORD, &mut length.words), (&*SENTENCE, &mut length.sentences), (&*PARAGRAPH, &mut length.paragraphs)];
+    for (unit, count) in units {
+        let found = unit.find_iter(lower.as_bytes()).find_map(|at| Some((at, amount(&lower[..at], unit.needle() != b"word")?)));
         if let Some((at, amount)) = found {
             *count = Some(amount);
             length.each |= lower.as_bytes()[at..].windows(4).take(EACH_REACH).any(|word| word == b"each");
@@ -212,25 +217,50 @@ fn length(lower: &str) -> Length {
     }
     if length == Length::default() {
         let near = |at: usize| at < NEAR || lower.len() - at < NEAR;
-        let says = |phrases: &[&str]| phrases.iter().any(|phrase| lower.match_indices(phrase).any(|(at, _)| near(at)));
-        length.title = says(TITLES);
+        let says = |phrases: &[&str]| phrases.iter().any(|phrase| places(lower, phrase).any(near));
+        let has = |word: &Finder| word.find(lower.as_bytes()).is_some();
+        length.title = (has(&TITLE) || has(&HEADLINE)) && says(TITLES);
         let short = |word: &&str| {
-            lower.match_indices(*word).any(|(at, _)| {
+            places(lower, word).any(|at| {
                 let (before, after) = (&lower[..at], lower[at + word.len()..].trim_start());
                 near(at) && (ORDERS.iter().any(|order| before.ends_with(order)) || WRITTEN.iter().any(|noun| after.starts_with(noun)))
             })
         };
-        length.short = !length.title && (says(&["briefly", "concisely"]) || SHORT.iter().any(short));
+        let concise = has(&BRIEF) || has(&CONCISE);
+        length.short =
+            !length.title && (concise && says(&["briefly", "concisely"]) || (concise || has(&SHORT)) && SHORTLY.iter().any(short));
     }
     length
 }
 
+// Made once: nearly every text is searched for these.
+static WORD: LazyLock<Finder> = LazyLock::new(|| Finder::new("word"));
+static SENTENCE: LazyLock<Finder> = LazyLock::new(|| Finder::new("sentence"));
+static PARAGRAPH: LazyLock<Finder> = LazyLock::new(|| Finder::new("paragraph"));
+static TITLE: LazyLock<Finder> = LazyLock::new(|| Finder::new("title"));
+static HEADLINE: LazyLock<Finder> = LazyLock::new(|| Finder::new("headline"));
+static SHORT: LazyLock<Finder> = LazyLock::new(|| Finder::new("short"));
+static BRIEF: LazyLock<Finder> = LazyLock::new(|| Finder::new("brief"));
+static CONCISE: LazyLock<Finder> = LazyLock::new(|| Finder::new("concise"));
+
+/// Where a phrase stands in a text.
+fn places<'a>(lower: &'a str, phrase: &'a str) -> impl Iterator<Item = usize> + 'a {
+    memchr::memmem::find_iter(lower.as_bytes(), phrase)
+}
+
 /// How many, from the words before a unit: `two`, `80 to 120`, `a single vivid`. The middle of a
 /// range, and less than a limit.
-fn amount(before: &str, unit: &str) -> Option<usize> {
-    let loose = unit != "word";
-    let words: Vec<&str> = terms::last_words(before.split_inclusive(['.', '\n']).next_back().unwrap_or(before)).take(5).collect();
+///
+/// loose: adjectives may stand between, and `a` counts as one.
+fn amount(before: &str, loose: bool) -> Option<usize> {
+    // What stands in the same sentence; its own end does not count.
+    let inner = &before.as_bytes()[..before.len().saturating_sub(1)];
+    let start = memchr::memrchr2(b'.', b'\n', inner).map_or(0, |end| end + 1);
     let number = |word: &str| terms::count(word).or_else(|| (loose && word == "a").then_some(1));
+    let mut last = terms::last_words(&before[start..]);
+    let nearest = last.next().filter(|word| loose || number(word).is_some())?;
+    let mut words = [nearest, "", "", "", ""];
+    last.zip(&mut words[1..]).for_each(|(word, place)| *place = word);
     // Adjectives may stand before a sentence or a paragraph, nothing before words.
     let first = words.iter().position(|word| number(word).is_some()).filter(|&first| first == 0 || loose && first <= 3)?;
     let high = number(words[first])?;

@@ -286,8 +286,12 @@ impl Connection {
         }
     }
 
-    /// Reads more of the input; false at its end. What waits to be sent is sent first.
+    /// Reads more of the input; false at its end. What waits to be sent is sent first, after all
+    /// connections that can be read now were: a client that waits is woken once for many answers.
     async fn more(&mut self) -> io::Result<bool> {
+        if !self.output.is_empty() {
+            tokio::task::yield_now().await;
+        }
         self.flush().await?;
         if self.start == self.input.len() {
             self.input.clear();

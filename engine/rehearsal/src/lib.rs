@@ -15,6 +15,7 @@
 mod brief;
 mod cache;
 mod chat;
+mod completions;
 mod compose;
 mod embeddings;
 mod faults;
@@ -27,6 +28,7 @@ mod prose;
 mod random;
 mod render;
 mod request;
+mod responses;
 mod schema;
 mod server;
 mod service;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// Body of `/chat/completions`.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(crate) struct Chat<'a> {
     #[serde(borrow, default)]
     pub(crate) model: Text<'a>,
@@ -58,7 +58,7 @@ pub(crate) struct Named {
     pub(crate) name: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Stop {
     One(String),
@@ -98,6 +98,19 @@ pub(crate) enum Input {
     Texts(Vec<String>),
     Tokens(Vec<u32>),
     ManyTokens(Vec<Vec<u32>>),
+}
+
+impl Input {
+    /// The texts; tokens as their numbers.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        let words = |tokens: &Vec<u32>| tokens.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        match self {
+            Self::Text(text) => vec![text.clone()],
+            Self::Texts(texts) => texts.clone(),
+            Self::Tokens(tokens) => vec![words(tokens)],
+            Self::ManyTokens(many) => many.iter().map(words).collect(),
+        }
+    }
 }
 
 /// A string, null (which reads as empty), or a list of parts whose texts are joined.

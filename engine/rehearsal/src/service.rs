@@ -6,12 +6,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 
 use crate::chat::Writer;
+use crate::completions::Completions;
 use crate::embeddings;
 use crate::faults::Fault;
 use crate::http::{Method, Reply, Service, Status};
 use crate::json;
 use crate::random;
 use crate::request::{Chat, Embeddings};
+use crate::responses::Responses;
 use crate::server::Options;
 use crate::stats::{Counters, Outcome};
 use crate::wrong::Wrong;
@@ -189,6 +191,22 @@ impl Model {
     }
 }
 
+impl Model {
+    fn completions(&self, asked: &Asked<'_>) -> Result<(Answer, Option<Fault>), Wrong> {
+        let request: Completions<'_> = read(asked.body)?;
+        known(&request.model.0)?;
+        let (body, fault) = request.write(&self.writer, asked.drawn, asked.id, now())?;
+        Ok((Answer { body, events: None }, fault))
+    }
+
+    fn responses(&self, asked: &Asked<'_>) -> Result<(Answer, Option<Fault>), Wrong> {
+        let request: Responses<'_> = read(asked.body)?;
+        known(&request.model.0)?;
+        let (body, fault) = request.write(&self.writer, asked.drawn, asked.id, now())?;
+        Ok((Answer { body, events: None }, fault))
+    }
+}
+
 /// How a kind of request is answered: the answer, and the drawn fault if it can happen to it.
 type Respond = fn(&Model, &Asked<'_>) -> Result<(Answer, Option<Fault>), Wrong>;
 
@@ -204,6 +222,10 @@ impl Service for Model {
             Some(Self::chat)
         } else if path.ends_with("/embeddings") {
             Some(Self::embeddings)
+        } else if path.ends_with("/completions") {
+            Some(Self::completions)
+        } else if path.ends_with("/responses") {
+            Some(Self::responses)
         } else {
             None
         };
@@ -226,7 +248,7 @@ impl Service for Model {
         } else {
             let message = format!(
                 "Unknown request URL: {path}. The rehearsal model answers POST /v1/chat/completions, \
-                 POST /v1/embeddings, GET /v1/models and GET /stats."
+                 POST /v1/completions, POST /v1/responses, POST /v1/embeddings, GET /v1/models and GET /stats."
             );
             return error(out, &Wrong::new(Status::NOT_FOUND, message, None, Some("unknown_url")));
         };

@@ -274,7 +274,18 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 pub(crate) fn last_words(text: &str) -> impl Iterator<Item = &str> {
-    text.rsplit(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty())
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let bytes = rest.as_bytes();
+        let end = bytes.iter().rposition(|byte| byte.is_ascii_alphanumeric() || !byte.is_ascii())? + 1;
+        let start = bytes[..end].iter().rposition(|byte| !byte.is_ascii_alphanumeric()).map_or(0, |before| before + 1);
+        let plain = start < end && (start == 0 || bytes[start - 1].is_ascii());
+        // Other letters than those of ASCII take their time.
+        let word =
+            if plain { &rest[start..end] } else { rest.rsplit(|letter: char| !letter.is_alphanumeric()).find(|word| !word.is_empty())? };
+        rest = &rest[..word.as_ptr() as usize - rest.as_ptr() as usize];
+        Some(word)
+    })
 }
 
 /// A number in digits or in words.
@@ -354,6 +365,15 @@ pub(crate) fn objects(text: &str) -> impl Iterator<Item = Object<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_from_the_end_are_those_of_any_language() {
+        let words = |text| last_words(text).collect::<Vec<_>>();
+        assert_eq!(words("At most two, short paragraphs. "), ["paragraphs", "short", "two", "most", "At"]);
+        assert_eq!(words("naïve café — trois «mots»"), ["mots", "trois", "café", "naïve"]);
+        assert_eq!(words(" ,. — "), [""; 0]);
+        assert_eq!(words("zwölf2 x"), ["x", "zwölf2"]);
+    }
 
     #[test]
     fn lists_end_with_their_sentence() {

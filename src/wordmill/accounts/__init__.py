@@ -4,6 +4,7 @@
 """
 
 from wordmill.accounts.audit import Audit
+from wordmill.accounts.drives import Drives
 from wordmill.accounts.identities import Identities
 from wordmill.accounts.keys import ApiKeys
 from wordmill.accounts.ledger import EVERYBODY, Ledger, Reservation
@@ -44,6 +45,7 @@ __all__ = [
     "ApiKey",
     "ApiKeys",
     "Audit",
+    "Drives",
     "Entry",
     "Identities",
     "Identity",
@@ -79,6 +81,7 @@ class Accounts:
         self.audit = Audit(database)
         self.identities = Identities(database)
         self.oidc = Oidc(database, settings)
+        self.drives = Drives(database, settings)
 
     def first_admin_code(self) -> str | None:
         """What a server does at its start while nobody is there: the first admin is made from the

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import ColumnElement, delete, insert, select
 from sqlalchemy.engine import Connection
 
 from wordmill.database import codes as table
@@ -47,14 +47,18 @@ def make(
     return code
 
 
+def look(connection: Connection, purpose: str, code: str) -> Used | None:
+    """What it was made for; it stays good. None for one that is not good (any more)."""
+    row = connection.execute(select(table).where(*_this(purpose, code))).one_or_none()
+    return None if row is None or row.expires <= now() else Used(row.person, row.detail)
+
+
 def use(connection: Connection, purpose: str, code: str) -> Used | None:
-    """What it was made for, once: it is gone then. None for one that is not good (any more)."""
-    this = (table.c.digest == _digest(purpose, code), table.c.purpose == purpose)
-    row = connection.execute(select(table).where(*this)).one_or_none()
-    if row is None or row.expires <= now():
-        return None
-    connection.execute(delete(table).where(*this))
-    return Used(row.person, row.detail)
+    """The same once: it is gone then."""
+    found = look(connection, purpose, code)
+    if found is not None:
+        connection.execute(delete(table).where(*_this(purpose, code)))
+    return found
 
 
 def forget(connection: Connection, purpose: str, person: str | None = None) -> None:
@@ -63,6 +67,10 @@ def forget(connection: Connection, purpose: str, person: str | None = None) -> N
     if person is not None:
         query = query.where(table.c.person == person)
     connection.execute(query)
+
+
+def _this(purpose: str, code: str) -> tuple[ColumnElement[bool], ...]:
+    return table.c.digest == _digest(purpose, code), table.c.purpose == purpose
 
 
 def _digest(purpose: str, code: str) -> str:

@@ -124,7 +124,7 @@ class ApiKeys:
             )
             .where(tables.api_keys.c.digest == self._digest(secret))
         )
-        with self._database.read() as connection:
+        with self._database.look() as connection:
             row = connection.execute(query).mappings().one_or_none()
         if row is None:
             raise Unauthenticated(_BAD)

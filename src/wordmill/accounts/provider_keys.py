@@ -7,8 +7,9 @@ sent there, but asked for again. What is stored is never shown; it can only be r
 import json
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import urlsplit
 
-from sqlalchemy import delete, insert, or_, select
+from sqlalchemy import Connection, delete, insert, or_, select
 
 from wordmill import database as tables
 from wordmill.accounts import audit
@@ -16,7 +17,7 @@ from wordmill.accounts.rows import is_name
 from wordmill.accounts.types import Person, StoredKey, need_admin
 from wordmill.database import LOCAL, Database, now
 from wordmill.database import provider_keys as table
-from wordmill.errors import InvalidInput, NotFound
+from wordmill.errors import InvalidInput, NotFound, UnknownName
 from wordmill.models import Catalog
 from wordmill.providers.base import Keys, Model
 from wordmill.secrets import seal, unseal
@@ -53,11 +54,32 @@ class ProviderKeys:
         plain = json.dumps({"key": key, "address": entry.base_url})
         sealed = seal(self._settings, plain, _place(owner, model))
         with self._database.begin() as connection:
-            connection.execute(delete(table).where(table.c.owner == owner, table.c.model == model))
-            connection.execute(
-                insert(table).values(owner=owner, model=model, sealed=sealed, created=now())
-            )
+            _store(connection, owner, model, sealed)
             audit.write(connection, actor.id, "provider key stored", model, everyone=everyone)
+
+    def lend(self, person: str, of: str, to: Model) -> bool:
+        """Let a private model have a person's own key of another one; whether it got it.
+
+        A key is bound to its server: the two addresses have the same scheme, host and port.
+        Raises ConfigError for a key that cannot be opened any more.
+        """
+        if not self.fits(person, of, to.base_url):
+            return False
+        key = self.of(person)(self._catalog.get(of)).own
+        plain = json.dumps({"key": key, "address": to.base_url})
+        with self._database.begin() as connection:
+            sealed = seal(self._settings, plain, _place(person, to.name))
+            _store(connection, person, to.name, sealed)
+        return True
+
+    def fits(self, person: str, of: str, address: str) -> bool:
+        """Whether a person's own key of a model may go to an address."""
+        try:
+            model = self._catalog.get(of)
+        except UnknownName:
+            return False
+        is_there = self.of(person)(model).own is not None
+        return is_there and _server(model.base_url) == _server(address)
 
     def remove(self, actor: Person, model: str, *, everyone: bool = False) -> None:
         """Forget a stored key. Raises NotFound, Forbidden."""
@@ -110,7 +132,18 @@ class ProviderKeys:
 
 def catalog_of(database: Database, settings: Settings, person: str = LOCAL) -> Catalog:
     """The models with the keys of a person: whoever runs the command line, without one."""
-    return Catalog(database, settings, ProviderKeys(database, settings).of(person))
+    return Catalog(database, settings, ProviderKeys(database, settings).of(person), person)
+
+
+def _store(connection: Connection, owner: str, model: str, sealed: bytes) -> None:
+    connection.execute(delete(table).where(table.c.owner == owner, table.c.model == model))
+    connection.execute(insert(table).values(owner=owner, model=model, sealed=sealed, created=now()))
+
+
+def _server(address: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(address)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, parts.hostname, port
 
 
 def _place(owner: str, model: str) -> str:

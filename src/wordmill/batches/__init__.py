@@ -5,7 +5,7 @@
 
 from wordmill.batches.batches import JOB, Batches
 from wordmill.batches.files import Files, Upload
-from wordmill.batches.index import Index
+from wordmill.batches.index import Far, Index, open_store
 from wordmill.batches.types import Batch, Counts, File, Wish
 from wordmill.batches.work import Worker
 
@@ -14,10 +14,12 @@ __all__ = [
     "Batch",
     "Batches",
     "Counts",
+    "Far",
     "File",
     "Files",
     "Index",
     "Upload",
     "Wish",
     "Worker",
+    "open_store",
 ]

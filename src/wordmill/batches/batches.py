@@ -1,10 +1,10 @@
 """Batches of a person: ordered, looked at, cancelled, removed. `work` does them."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 from sqlalchemy import and_, delete, func, insert, select, update
@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from wordmill._engine import digest
 from wordmill.batches.files import Files
 from wordmill.batches.types import (
+    BEYOND,
     ENDED,
     Batch,
     Block,
@@ -27,17 +28,41 @@ from wordmill.database import Database, new_id, now
 from wordmill.database import batches as table
 from wordmill.database import blocks as block_table
 from wordmill.errors import Conflict, InvalidInput, NotFound, StorageError
+from wordmill.storage import Storage
+from wordmill.stores.base import Kind
 
 JOB: Final = "batch"
 REASONS: Final = 100
 """Bad lines that are named when a batch is refused."""
 
 
+class Listener(Protocol):
+    """Who is told what happens to batches. It neither fails nor waits in `noted`."""
+
+    def noted(self, batch: str, kind: Kind, message: str, detail: Mapping[str, Any]) -> None:
+        """Something happened."""
+
+    def removed(self, batch: str) -> None:
+        """It is no more. Raises StorageError."""
+
+
+def job_of(batch: Batch) -> Mapping[str, Any]:
+    """What the job that works on a batch is told."""
+    return {"batch": batch.id, "priority": batch.priority}
+
+
 class Batches:
     """All batches. Safe from any thread and any process."""
 
-    def __init__(self, database: Database, files: Files) -> None:
-        self._database, self.files = database, files
+    def __init__(self, database: Database, files: Files, local: Storage | None = None) -> None:
+        """local: where engines keep their records, if that is not the storage of the files."""
+        self._database, self.files, self._local = database, files, local
+        self.listener: Listener | None = None
+
+    def note(self, batch: str, kind: Kind, message: str = "", **detail: Any) -> None:
+        """Tell whoever keeps what happens to a batch (`stores.base.Event`); no secrets."""
+        if self.listener is not None:
+            self.listener.noted(batch, kind, message, detail)
 
     # Of a person
 
@@ -61,6 +86,7 @@ class Batches:
             "options": {
                 "cache": wish.cache, "budget": dict(wish.budget),
                 "metadata": dict(wish.metadata), "window": wish.window,
+                **{name: value for name in BEYOND if (value := getattr(wish, name)) is not None},
             },
             "counts": {}, "errors": [], "times": {"validating": at.timestamp()},
             "output": None, "failures": None, "once": wish.once, "digest": mark, "created": at,
@@ -73,12 +99,13 @@ class Batches:
             if wish.once is not None and isinstance(error.__cause__, IntegrityError):
                 return self.order(owner, wish)
             raise
+        self.note(values["id"], "state", "validating")
         return batch_of(values), True
 
     def get(self, owner: str, batch: str) -> Batch:
         """A batch of a person. Raises NotFound."""
         query = select(table).where(table.c.id == batch, table.c.owner == owner)
-        with self._database.read() as connection:
+        with self._database.look() as connection:
             row = connection.execute(query).mappings().one_or_none()
         if row is None:
             raise NotFound("batch", batch)
@@ -182,6 +209,7 @@ class Batches:
         with self._database.begin() as connection:
             values = {"state": "in_progress", "errors": []}
             connection.execute(update(table).where(table.c.id == batch).values(values))
+        self.note(batch, "state", "in_progress", resumed=True)
         return self.get(owner, batch)
 
     def remove(self, owner: str, batch: str) -> None:
@@ -196,6 +224,10 @@ class Batches:
             if file is not None:
                 self.files.remove(owner, file)
         self.files.storage.remove(place(batch))
+        if self.listener is not None:
+            self.listener.removed(batch)
+        if self._local is not None:
+            self._local.remove(place(batch))
 
     def _once(self, owner: str, once: str, mark: str) -> Batch | None:
         query = select(table).where(table.c.owner == owner, table.c.once == once)
@@ -221,12 +253,33 @@ class Batches:
             times = {**row.times, state: now().timestamp()}
             changed = {**values, "state": state, "times": times}
             connection.execute(update(table).where(table.c.id == batch).values(changed))
+        detail = {"counts": values["counts"]} if values.get("counts") else {}
+        detail |= {"errors": list(values["errors"])[:10]} if values.get("errors") else {}
+        self.note(batch, "state", state, **detail)
 
     def count(self, batch: str, counts: Counts) -> None:
         """How far it is."""
         values = {"counts": asdict(counts)}
         with self._database.begin() as connection:
             connection.execute(update(table).where(table.c.id == batch).values(values))
+
+    def keep_options(self, batch: str, options: Mapping[str, Any]) -> None:
+        """What was found out about it while it was validated."""
+        with self._database.begin() as connection:
+            values = {"options": dict(options)}
+            connection.execute(update(table).where(table.c.id == batch).values(values))
+
+    def every(self) -> Iterator[Batch]:
+        """All batches, whosever they are, the oldest first."""
+        last = ""
+        while True:
+            query = select(table).where(table.c.id > last).order_by(table.c.id).limit(100)
+            with self._database.read() as connection:
+                found = [batch_of(row) for row in connection.execute(query).mappings()]
+            yield from found
+            if len(found) < 100:
+                return
+            last = found[-1].id
 
     def find(self, batch: str) -> Batch | None:
         """A batch, whosever it is; None where it is no more."""
@@ -243,17 +296,25 @@ class Batches:
         return found
 
     def add_blocks(
-        self, batch: str, number: int, cut: Sequence[tuple[int, int, int, int, str, str]]
+        self,
+        batch: str,
+        number: int,
+        cut: Sequence[tuple[int, int, int, int, str, str, int]],
+        queue: Callable[[Mapping[str, int], bool], str] | None = None,
     ) -> None:
-        """Write down blocks as a Splitter gives them; `number` is the first one's."""
+        """Write down blocks as a Splitter gives them; `number` is the first one's.
+
+        queue: that of a block, by its models and whether it needs Python; none without it.
+        """
         rows = [
             {
                 "batch": batch, "number": number + n, "offset": offset, "size": size,
                 "first": first, "lines": lines, "models": dict(orjson.loads(models)),
                 "bad": orjson.loads(bad), "done": False, "counts": {},
                 "ended": None,
+                "queue": queue(dict(orjson.loads(models)), bool(python)) if queue else None,
             }
-            for n, (offset, size, first, lines, models, bad) in enumerate(cut)
+            for n, (offset, size, first, lines, models, bad, python) in enumerate(cut)
         ]  # fmt: skip
         if rows:
             with self._database.begin() as connection:

@@ -1,30 +1,65 @@
-"""The results of batches, found again: the index is filled from what is kept, and asked."""
+"""The results of batches, found again: the index is filled from what is kept, and asked.
+
+It also keeps what happens to batches (`Batches.note`), and how they stand. Nothing waits for it: a
+store that is away is told later.
+"""
 
 import logging
-import re
+import os
+import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
 
 from wordmill.batches.batches import Batches, segment
 from wordmill.batches.types import Batch, Block
-from wordmill.errors import WordmillError
-from wordmill.storage import PIECE
-from wordmill.stores.base import WORD, Entry, Hit, Point, Query, Statistics, Store
+from wordmill.errors import ExtraMissing, NotFound, WordmillError
+from wordmill.settings import Settings
+from wordmill.storage import PIECE, Folder
+from wordmill.stores.base import (
+    Entry,
+    Event,
+    Hit,
+    Kind,
+    Point,
+    Query,
+    Scope,
+    Standing,
+    Statistics,
+    Store,
+    Whose,
+    excerpt,
+    text_of,
+)
+from wordmill.stores.sqlite import Sqlite
 
-AROUND: Final = 60
-"""Characters of an excerpt on each side of a word."""
-TEXT: Final = 20_000
-"""Characters of a request, and of an answer, by which it is found."""
 SHARE: Final = 0.2
 """Of the time, what filling the index takes from the batches that are under way."""
+TELL: Final = 0.5
+"""Seconds for which events are gathered."""
+UNTOLD: Final = 10_000
+"""Events that wait for a store that is away; the oldest go."""
+LONGEST_PAUSE: Final = 30.0
+TEND: Final = 600.0
+"""Seconds between looks for what has become too large or too old."""
+DAY: Final = 86400.0
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Far:
+    """How far a rebuild is. lines: of blocks that are done, and how many of them are there."""
+
+    batches: int
+    lines: int
+    there: int
 
 
 class Index:
@@ -34,31 +69,68 @@ class Index:
     for the rest.
     """
 
-    def __init__(self, batches: Batches, store: Store) -> None:
+    def __init__(
+        self,
+        batches: Batches,
+        store: Store,
+        days: float | None = None,
+        documents: int | None = None,
+    ) -> None:
+        """days, documents: how long, and how many, lines are kept; None for all."""
         self._batches, self._store = batches, store
+        self._days, self._documents = days, documents
         self._lock = threading.Lock()
         self._wanted: set[str] = set()
+        self._untold: deque[tuple[str, Event]] = deque(maxlen=UNTOLD)
         self._came = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._fill, name="wordmill-index", daemon=True)
+        self._source = f"{socket.gethostname()}-{os.getpid()}"
+        self._threads = [
+            threading.Thread(target=work, name=f"wordmill-{name}", daemon=True)
+            for name, work in (("index", self._fill), ("events", self._tell))
+        ]
+        batches.listener = self
 
-    def start(self) -> None:
-        """Fill it in the background."""
-        self._thread.start()
+    def start(self, *, fill: bool = True) -> None:
+        """Fill it in the background; without `fill`, only with what happens to batches."""
+        for thread in self._threads if fill else self._threads[1:]:
+            thread.start()
 
     def close(self) -> None:
         """Fill it no more; the rest is filled by whoever asks."""
         with self._came:
             self._closed = True
             self._came.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(5.0)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(5.0)
+        self._store.close()
+
+    # What batches tell
 
     def want(self, batch: str) -> None:
         """There are new results of this batch."""
         with self._came:
             self._wanted.add(batch)
             self._came.notify_all()
+
+    def noted(self, batch: str, kind: Kind, message: str, detail: Mapping[str, Any]) -> None:
+        """Something happened to a batch."""
+        with self._came:
+            self._untold.append(
+                (batch, Event(time.time(), kind, self._source, message, dict(detail)))
+            )
+            self._came.notify_all()
+
+    def removed(self, batch: str) -> None:
+        """A batch is no more. Raises StorageError."""
+        self._store.remove(batch)
+
+    def place(self, batch: Batch) -> str:
+        """Where consumers write the lines of a batch. Raises StorageError."""
+        return self._store.place(_whose(batch))
+
+    # What people ask
 
     def search(
         self,
@@ -75,31 +147,42 @@ class Index:
 
         after: batch and line of the last one seen. Raises NotFound, StorageError.
         """
-        found: list[Hit] = []
-        for one in self._these(owner, batch, dataset, source):
-            line = 0
-            if after is not None:
-                if after[0] < one.id:
-                    continue
-                line = after[1] if after[0] == one.id else 0
-            self.catch_up(one)
-            hits = self._store.search(one.id, query, after=line, limit=limit - len(found))
-            found += self._excerpts(one, hits, query)
-            if len(found) >= limit:
-                break
-        return found
+        if batch is not None:
+            self.catch_up(self._batches.get(owner, batch))
+        elif self._store.shared:
+            self._settle()
+        among = self._caught_up(owner, dataset, source, after)
+        scope = Scope(owner, batch, dataset, source, among)
+        hits = self._store.search(scope, query, after=after, limit=limit)
+        return self._excerpts(owner, hits, query)
 
     def statistics(self, owner: str, batch: str) -> Statistics:
         """All that was counted of a batch. Raises NotFound, StorageError."""
         one = self._batches.get(owner, batch)
         self.catch_up(one)
-        return self._store.statistics(one.id)
+        return self._store.statistics(owner, one.id)
 
     def series(self, owner: str, batch: str, points: int = 60) -> list[Point]:
         """The same over time. Raises NotFound, StorageError."""
         one = self._batches.get(owner, batch)
         self.catch_up(one)
-        return self._store.series(one.id, points)
+        return self._store.series(owner, one.id, points)
+
+    def events(
+        self,
+        owner: str,
+        batch: str,
+        *,
+        after: str = "",
+        limit: int = 100,
+        kinds: Sequence[Kind] = (),
+        newest: bool = False,
+    ) -> list[Event]:
+        """What happened to a batch, as `Store.events`. Raises NotFound, StorageError."""
+        one = self._batches.get(owner, batch)
+        return self._store.events(
+            owner, one.id, after=after, limit=limit, kinds=kinds, newest=newest
+        )
 
     def export(self, owner: str, batch: str, form: str) -> Iterator[bytes]:
         """All results that are there, each with its request: `jsonl` or `parquet`.
@@ -151,38 +234,118 @@ class Index:
 
         share: of the time, the part that is spent on it.
         """
-        here = self._store.blocks(batch.id)
+        if self._store.fed:
+            done = batch.counts.completed + batch.counts.failed
+            if self._store.count(batch.owner, batch.id) >= done:
+                return
+        if self._store.forgotten(batch.id):
+            return
+        for _ in self._missing(batch, share):
+            pass
+
+    def _missing(self, batch: Batch, share: float = 1.0) -> Iterator[Block]:
+        """Blocks that are done and not here, each once it is here."""
+        here = self._store.blocks(batch.owner, batch.id)
+        whose = _whose(batch)
         for block in self._batches.blocks(batch.id, done=True):
-            if block.number in here or self._closed:
+            if here.get(block.number, 0) >= block.lines or self._closed:
                 continue
             began = time.monotonic()
             with self._lock:
-                self._store.add(batch.id, block.number, list(self._entries(batch, block)))
+                self._store.add(whose, block.number, list(self._entries(batch, block)))
+            yield block
             if share < 1.0:
                 self._pause((time.monotonic() - began) * (1 / share - 1))
 
-    def _pause(self, seconds: float) -> None:
-        with self._came:
-            self._came.wait_for(lambda: self._closed, seconds)
+    # Looking after it
 
-    def _these(
-        self, owner: str, batch: str | None, dataset: str | None, source: str | None
-    ) -> Iterator[Batch]:
-        if batch is not None:
-            yield self._batches.get(owner, batch)
-            return
+    def standing(self) -> Standing:
+        """How the store stands. Raises StorageError."""
+        return self._store.standing()
+
+    def rebuild(
+        self,
+        batches: Sequence[str] = (),
+        told: Callable[[Far], None] = lambda far: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Far:
+        """Take in all that is not there, of these batches or of everybody's.
+
+        What `retain` let go comes back. It can be stopped at any moment, and goes on where it was.
+        Raises NotFound, StorageError.
+        """
+        self._store.open()
+        far = Far(0, 0, 0)
+        for batch in self._named(batches) if batches else self._batches.every():
+            if stop():
+                break
+            self._store.remember(batch.id)
+            self._describe(batch)
+            done = list(self._batches.blocks(batch.id, done=True))
+            lines = sum(block.lines for block in done)
+            here = self._store.blocks(batch.owner, batch.id)
+            there = sum(min(here.get(block.number, 0), block.lines) for block in done)
+            far = Far(far.batches + 1, far.lines + lines, far.there + there)
+            told(far)
+            for block in self._missing(batch):
+                came = block.lines - min(here.get(block.number, 0), block.lines)
+                far = replace(far, there=far.there + came)
+                told(far)
+                if stop():
+                    break
+        return far
+
+    def retain(self) -> list[str]:
+        """Let go of what is too old, or too much; the names of the parts. Raises StorageError."""
+        before = None if self._days is None else time.time() - self._days * DAY
+        if before is None and self._documents is None:
+            return []
+        return self._store.retain(before, self._documents)
+
+    def roll(self) -> list[str]:
+        """Begin new parts where the open ones are large or old; their names.
+
+        Raises StorageError.
+        """
+        return self._store.roll()
+
+    def _named(self, names: Sequence[str]) -> Iterator[Batch]:
+        for name in names:
+            found = self._batches.find(name)
+            if found is None:
+                raise NotFound("batch", name)
+            yield found
+
+    def _settle(self) -> None:
+        """See to the batches of which there are new results."""
+        with self._came:
+            names = list(self._wanted)
+        with self._lock:  # the one that is being taken in
+            pass
+        for name in names:
+            batch = self._batches.find(name)
+            if batch is not None:
+                self.catch_up(batch)
+
+    def _caught_up(
+        self, owner: str, dataset: str | None, source: str | None, after: tuple[str, int] | None
+    ) -> Iterator[str]:
+        """The batches of a person, the newest first, each with all its results."""
         last = None
         while True:
             found = self._batches.all(owner, dataset=dataset, source=source, after=last)
-            yield from found
+            for batch in found:
+                if after is None or batch.id <= after[0]:
+                    self.catch_up(batch)
+                    yield batch.id
             if len(found) < 100:
                 return
             last = found[-1].id
 
     def _entries(self, batch: Batch, block: Block) -> Iterator[Entry]:
         for result in self._wholes(batch, block):
+            request = orjson.dumps(result.pop("request"))
             ours, error = result["wordmill"], result["error"]
-            answered = error["message"] if error else result["response"]["body"]
             yield Entry(
                 line=ours["line"],
                 custom_id=result["custom_id"] or "",
@@ -195,25 +358,42 @@ class Index:
                 money=ours["money"],
                 attempts=ours["attempts"],
                 cached=ours["cached"],
-                asked=_texts(result["request"]),
-                answered=_texts(answered),
+                text=text_of(request, result),
                 block=block.number,
+                request=request.decode(),
+                result=orjson.dumps(result).decode(),
             )
 
-    def _excerpts(self, batch: Batch, hits: Sequence[Hit], query: Query) -> Iterator[Hit]:
-        words = WORD.findall(query.text)
+    def _excerpts(self, owner: str, hits: Sequence[Hit], query: Query) -> list[Hit]:
+        wanted, shown = query.words(), []
+        batch, block = None, (-1, dict[int, dict[str, Any]]())
         for hit in hits:
-            result = self.result(batch, hit)
-            text = _texts(result["request"]) + "\n" + _texts(result["response"] or result["error"])
-            yield replace(hit, excerpt=_excerpt(text, words))
+            if hit.excerpt is None:
+                if batch is None or batch.id != hit.batch:
+                    batch, block = self._batches.get(owner, hit.batch), (-1, {})
+                if block[0] != hit.block:
+                    found = self._batches.blocks(batch.id, done=True, after=hit.line)
+                    wholes = self._wholes(batch, next(found))
+                    block = (hit.block, {one["wordmill"]["line"]: one for one in wholes})
+                one = block[1][hit.line]
+                text = text_of(orjson.dumps(one["request"]), one)
+                hit = replace(hit, excerpt=excerpt(text, wanted))
+            shown.append(hit)
+        return shown
 
     def result(self, batch: Batch, hit: Hit) -> Mapping[str, Any]:
-        """A result whole, with the `request` that it answers."""
+        """A result whole, with the `request` that it answers. Raises StorageError."""
+        if kept := self._store.whole(batch.owner, batch.id, hit.line):
+            return {**orjson.loads(kept[1]), "request": orjson.loads(kept[0])}
         found = self._batches.results(batch.owner, batch.id, after=hit.line - 1, limit=1)[0]
         request = self._batches.request(batch, hit.block, hit.line)
         return {**found, "request": _parsed(request)}
 
+    # In the background
+
     def _fill(self) -> None:
+        if self._store.shared:
+            self._gaps()
         while True:
             with self._came:
                 while not self._wanted and not self._closed:
@@ -221,14 +401,101 @@ class Index:
                 if self._closed:
                     return
                 names = list(self._wanted)
-                self._wanted.clear()
             for name in names:
+                with self._came:
+                    self._wanted.discard(name)
                 try:
                     batch = self._batches.find(name)
-                    if batch is not None:
+                    # Whoever answers tells a store that is fed; gaps are looked for at the end.
+                    if batch is not None and (batch.ended or not self._store.fed):
                         self.catch_up(batch, SHARE)
                 except WordmillError as error:
                     log.error("the results of %s could not be indexed: %s", name, error)
+                    self.want(name)
+                    self._pause(LONGEST_PAUSE)
+
+    def _gaps(self) -> None:
+        """What was done while nobody filled it."""
+        try:
+            for batch in self._batches.every():
+                if self._closed:
+                    return
+                if batch.counts.total:
+                    self.catch_up(batch, SHARE)
+        except WordmillError as error:
+            log.error("the index could not be looked through: %s", error)
+
+    def _tell(self) -> None:
+        pause, tended, closed = TELL, time.monotonic(), False
+        while not closed:
+            closed = self._closed  # once more then, for the last words
+            with self._came:
+                self._came.wait_for(lambda: self._closed or self._untold, TEND)
+            self._pause(pause)
+            try:
+                self._told()
+                if self._closed:
+                    continue
+                if time.monotonic() - tended > TEND:
+                    tended = time.monotonic()
+                    self.roll()
+                    self.retain()
+                pause = TELL
+            except WordmillError as error:
+                if pause == TELL:
+                    log.error("what happens to batches could not be written: %s", error)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _told(self) -> None:
+        """Write down what is untold. Raises StorageError; what is not told then stays."""
+        with self._came:
+            waiting = list(self._untold)
+        by_batch: dict[str, list[Event]] = {}
+        for name, event in waiting:
+            by_batch.setdefault(name, []).append(event)
+        for name, events in by_batch.items():
+            batch = self._batches.find(name)
+            if batch is not None:
+                if any(event.kind == "state" for event in events):
+                    self._describe(batch)
+                self._store.note(_whose(batch), events)
+            mine = {id(event) for event in events}
+            with self._came:
+                left = [one for one in self._untold if id(one[1]) not in mine]
+                self._untold.clear()
+                self._untold.extend(left)
+
+    def _describe(self, batch: Batch) -> None:
+        options = {
+            name: batch.options.get(name) for name in ("cache", "budget", "window", "metadata")
+        }
+        facts = {
+            "endpoint": batch.endpoint, "file": batch.file, "priority": batch.priority,
+            "options": options, "times": dict(batch.times), "total": batch.counts.total,
+            "created": batch.created.isoformat(), "expires": batch.expires.isoformat(),
+        }  # fmt: skip
+        self._store.describe(_whose(batch), batch.state, facts)
+
+    def _pause(self, seconds: float) -> None:
+        with self._came:
+            self._came.wait_for(lambda: self._closed, seconds)
+
+
+def open_store(settings: Settings) -> Store:
+    """The store that the settings choose. Raises ExtraMissing, ConfigError."""
+    if not settings.elasticsearch_url:
+        return Sqlite(Folder(settings.home))
+    try:
+        from wordmill.stores.elasticsearch import Elasticsearch
+    except ModuleNotFoundError as error:
+        raise ExtraMissing("The client of Elasticsearch", "scale") from error
+    return Elasticsearch(
+        settings.elasticsearch_url, settings.elasticsearch_prefix, fed=bool(settings.broker_url)
+    )
+
+
+def _whose(batch: Batch) -> Whose:
+    return Whose(batch.id, batch.owner, batch.dataset, batch.source, batch.index)
 
 
 def _row(whole: Mapping[str, Any]) -> dict[str, Any]:
@@ -259,41 +526,3 @@ def _parsed(line: bytes) -> Any:
     except orjson.JSONDecodeError:
         return line.decode("utf-8", "replace")
     return sent.get("body", sent) if isinstance(sent, dict) else sent
-
-
-def _texts(value: Any) -> str:
-    """The texts of a request or of an answer, one after another."""
-    found: list[str] = []
-    _gather(value, found)
-    return "\n".join(found)[:TEXT]
-
-
-_DULL: Final = frozenset(
-    ("id", "object", "model", "role", "type", "finish_reason", "system_fingerprint", "request_id")
-)
-
-
-def _gather(value: Any, found: list[str]) -> None:
-    if isinstance(value, str):
-        found.append(value)
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            if name not in _DULL:
-                _gather(inner, found)
-    elif isinstance(value, list):
-        for inner in value[:1000]:
-            if isinstance(inner, float):
-                return  # an embedding
-            _gather(inner, found)
-
-
-def _excerpt(text: str, words: Sequence[str]) -> str:
-    flat = " ".join(text.split())
-    if not words:
-        return flat[: 2 * AROUND]
-    pattern = re.compile("|".join(map(re.escape, words)), re.IGNORECASE)
-    first = pattern.search(flat)
-    start = max(0, first.start() - AROUND) if first else 0
-    part = flat[start : start + 3 * AROUND]
-    shown = pattern.sub(lambda match: f"⟦{match[0]}⟧", part)
-    return ("…" if start else "") + shown + ("…" if start + 3 * AROUND < len(flat) else "")

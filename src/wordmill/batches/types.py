@@ -26,6 +26,9 @@ KINDS: Final[Mapping[str, str]] = {
 }
 """The kind of request (as providers know it) of each endpoint."""
 
+BEYOND: Final = ("url", "key", "validate", "post")
+"""Options that a batch only has when they were asked for."""
+
 Json: TypeAlias = Mapping[str, Any]
 
 
@@ -88,7 +91,9 @@ class Wish:
 
     file: a file's id.  window: seconds until it expires.  priority: 0 to 9, higher goes first.
     budget: ceilings on requests, tokens and money.  once: an idempotency key.
-    metadata: up to 16 texts of the client's own.
+    metadata: up to 16 texts of the client's own.  url: the server of lines that name none, instead
+    of a model of the catalog; key: the name of its key.  validate, post: of lines that say nothing
+    of these (see `python`).
     """
 
     file: str
@@ -101,6 +106,10 @@ class Wish:
     budget: Mapping[str, float] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     once: str | None = None
+    url: str | None = None
+    key: str | None = None
+    validate: Json | None = None
+    post: str | None = None
 
     def checked(self) -> "Wish":
         """Itself. Raises InvalidInput."""
@@ -123,6 +132,14 @@ class Wish:
                 "metadata has at most 16 entries, names of 64 characters and texts of 512.",
                 "metadata",
             )
+        if self.url is not None:
+            address = self.url.rstrip("/")
+            if "@" in address or not 1 <= len(address) <= 150:
+                raise InvalidInput(
+                    "url is the address of a server, as https://host/v1, without user and "
+                    "password, of at most 150 characters.",
+                    "url",
+                )
         for name, value in self.budget.items():
             if name not in ("requests", "tokens", "money"):
                 raise InvalidInput("budget has requests, tokens and money.", "budget")
@@ -151,6 +168,13 @@ class Batch:
     failures: str | None
     created: datetime
     expires: datetime
+    index: str = ""
+    """The part of the store that its consumers write to; "" where there are none."""
+
+    @property
+    def beyond(self) -> Json:
+        """What was asked of it beyond a model of the catalog: url, key, validate, post."""
+        return {name: self.options[name] for name in BEYOND if self.options.get(name) is not None}
 
     @property
     def ended(self) -> bool:
@@ -188,6 +212,7 @@ def batch_of(row: RowMapping | Json) -> Batch:
         priority=row["priority"], options=row["options"], counts=Counts(**row["counts"]),
         errors=tuple(row["errors"]), times=row["times"], output=row["output"],
         failures=row["failures"], created=row["created"], expires=row["expires"],
+        index=(row.get("plan") or {}).get("index", ""),
     )  # fmt: skip
 
 

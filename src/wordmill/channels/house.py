@@ -8,38 +8,60 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Final
 
 from sqlalchemy import delete, insert
 
-from wordmill.accounts import Accounts, Person, catalog_of, need_admin
+from wordmill.accounts import Accounts, Person, ProviderKeys, catalog_of, need_admin
 from wordmill.batches import JOB as BATCH
-from wordmill.batches import Batch, Batches, Files, Index, Worker
+from wordmill.batches import Batch, Batches, Files, Index, Worker, open_store
 from wordmill.batches import Wish as BatchWish
+from wordmill.batches.batches import job_of
+from wordmill.batches.conductor import Conductor
+from wordmill.batches.plan import missing, scaled_out
+from wordmill.batches.queues import Queues
+from wordmill.batches.servers import Servers
+from wordmill.batches.work import TURN
+from wordmill.channels.model_shelf import ModelShelf
 from wordmill.chat.conversations import Conversations
+from wordmill.chat.documents import Documents
 from wordmill.chat.turns import Chat
 from wordmill.completions import Completions
 from wordmill.database import LOCAL, Database, now, open_database
 from wordmill.database import settings as stored_settings
-from wordmill.errors import Conflict, Forbidden, KeyMissing, UnknownName, WordmillError
+from wordmill.errors import (
+    ConfigError,
+    Conflict,
+    Forbidden,
+    KeyMissing,
+    NotFound,
+    UnknownName,
+    WordmillError,
+)
 from wordmill.jobs import Job, Jobs
 from wordmill.models import Catalog, checked
 from wordmill.providers.base import Model, Trial
-from wordmill.queues.base import Work
+from wordmill.queues.base import Handler, Work
+from wordmill.queues.celery import Announced, is_configured
 from wordmill.queues.embedded import Embedded
+from wordmill.runs.crew import Crew
 from wordmill.runs.desk import Desk, Wish
+from wordmill.runs.part import PartWorker
+from wordmill.runs.parts import PART
 from wordmill.runs.preview import Preview
 from wordmill.runs.registry import Run
 from wordmill.settings import Settings, table
-from wordmill.storage import Folder
-from wordmill.stores.sqlite import Sqlite
+from wordmill.sharing import Sharing
+from wordmill.storage import Folder, open_storage
 
 RUN: Final = "run"
 RUNS: Final = 2
 """Runs that are worked on at once."""
+SHARED_RUNS: Final = 8
+"""The same where workers in other processes make the rows."""
 SWEEP: Final = 6 * 3600.0
 """Seconds between looks for files that no message got."""
 
@@ -58,26 +80,55 @@ class House:
         self.chat = Chat(
             database, settings, self.accounts, self.conversations, self.completions, self.jobs
         )
+        self.documents = Documents(database, settings, self.accounts, self.conversations)
         self.catalog = Catalog(database, settings)
+        self.shelf = ModelShelf(database, settings, self.accounts, self.jobs)
         self.accounts.people.when_removed(self._forget)
         self.channels: dict[str, Callable[[], str | None]] = {}
         """What each door says of itself: a sentence when something is wrong with it."""
-        self._runs = Embedded(self.jobs, {RUN: self._work_on_run}, RUNS)
-        folder = Folder(settings.home)
-        self.files = Files(database, folder, settings.batch_file_bytes)
-        self.batches = Batches(database, self.files)
-        self.results = Index(self.batches, Sqlite(folder))
-        worker = Worker(database, settings, self.accounts, self.batches, self.results.want)
-        self._batches = Embedded(self.jobs, {BATCH: worker}, settings.batches_at_once)
+        self.storage = open_storage(settings)
+        self.sharing = Sharing(settings)
+        self._crew = self._hired()
+        self._runs = Embedded(
+            self.jobs,
+            {RUN: self._work_on_run},
+            RUNS if self._crew is None else SHARED_RUNS,
+            background=True,
+        )
+        self.files = Files(database, self.storage, settings.batch_file_bytes)
+        self.batches = Batches(database, self.files, Folder(settings.home))
+        self.results = Index(
+            self.batches, open_store(settings), settings.index_days, settings.index_documents
+        )
+        self._worker = Worker(
+            database, settings, self.accounts, self.batches, self.results.want, self.results.place
+        )
+        self.queues = Queues(database, settings, self.batches)
+        self.conductor: Conductor | None = None
+        if scaled_out(settings):
+            self.conductor = Conductor(database, settings, self.batches, self.results.want)
+            self.channels["batches"] = self.conductor.trouble
+        elif words := missing(settings):
+            self.channels["batches"] = lambda: words
+        self._batches = Embedded(
+            self.jobs, {BATCH: self._worker}, settings.batches_at_once, TURN, background=True
+        )
         self._closed = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, name="wordmill-sweep", daemon=True)
 
     def start(self) -> None:
         """Begin to work on jobs."""
+        for words in self.sharing.warnings():
+            log.warning("%s", words)
         self.chat.open()
+        if self._crew is not None:
+            self._crew.queue.start()
         self._runs.start()
+        self.shelf.start()
         self.results.start()
         self._batches.start()
+        if self.conductor is not None:
+            self.conductor.start()
         self._sweeper.start()
 
     def close(self, grace: float) -> None:
@@ -90,13 +141,17 @@ class House:
         until = time.monotonic() + grace
         ending = [
             threading.Thread(target=queue.stop, args=(grace,), daemon=True)
-            for queue in (self._runs, self._batches)
+            for queue in (self._runs, self._batches, self.shelf)
         ]
         for thread in ending:
             thread.start()
         self.chat.close(grace)
         for thread in (*ending, self._sweeper):
             thread.join(max(0.1, until - time.monotonic()))
+        if self._crew is not None:
+            self._crew.queue.stop(grace=1.0)
+        if self.conductor is not None:
+            self.conductor.stop()
         self.results.close()
         self.completions.close()
         self.conversations.close()
@@ -104,7 +159,27 @@ class House:
     @property
     def working(self) -> bool:
         """Whether the workers are at their places."""
-        return self.chat.working and self._runs.alive and self._batches.alive
+        announced = self._crew is None or self._crew.queue.alive
+        conducted = self.conductor is None or self.conductor.alive
+        at_work = self._runs.alive and self._batches.alive and self.shelf.working
+        return self.chat.working and at_work and announced and conducted
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """What `wordmill worker` can do, by kind of job."""
+        part = PartWorker(self.database, self.settings, self.storage)
+        return {PART: part, BATCH: self._worker, RUN: self._work_on_run}
+
+    def _hired(self) -> Crew | None:
+        """The workers in other processes; None where there is no broker for them."""
+        if not is_configured(self.settings):
+            return None
+        # A batch that stands in a queue needs of a job only that its lines are looked through.
+        kinds = (PART, BATCH) if scaled_out(self.settings) else (PART,)
+        return Crew(
+            self.database, self.settings, Announced(self.jobs, self.settings, kinds), self.storage,
+            charge=True, check=self.accounts.ledger.check,
+        )  # fmt: skip
 
     def trouble(self) -> dict[str, str]:
         """Models whose last requests went wrong, in words."""
@@ -168,10 +243,32 @@ class House:
         self.accounts.audit.note(person.id, "model changed", model)
         return changed
 
+    def slow_to_begin(self, model: Model) -> bool:
+        """Whether a model must be loaded on this machine before it answers."""
+        return self.shelf.slow_to_begin(model)
+
     def remove_model(self, person: Person, model: str) -> None:
         """Remove a model for everybody. Raises Forbidden, UnknownName, ConfigError."""
         need_admin(person, "remove models")
+        if model in self.shelf.models.registry.names():
+            self.shelf.remove(person, model)
+            return
         self.catalog.remove(model)
+        self.accounts.audit.note(person.id, "model removed", model)
+
+    def private_models(self, person: Person) -> list[Model]:
+        """Servers that batches of this person named."""
+        return self._catalog(person).private()
+
+    def remove_private_model(self, person: Person, model: str) -> None:
+        """Forget a server that a batch of this person named, and the key that it was lent.
+
+        Raises UnknownName.
+        """
+        self._catalog(person).remove_private(model)
+        keys = ProviderKeys(self.database, self.settings)
+        with suppress(NotFound):
+            keys.remove(person, model)
         self.accounts.audit.note(person.id, "model removed", model)
 
     # Runs
@@ -179,8 +276,9 @@ class House:
     def desk(self, person: Person) -> Desk:
         """The runs of a person."""
         return Desk(
-            self.database, self.settings, self._catalog(person), person.id, trusted=person.admin
-        )
+            self.database, self.settings, self._catalog(person), person.id,
+            trusted=person.admin, crew=self._crew,
+        )  # fmt: skip
 
     def preview(self, person: Person, wish: Wish, rows: int) -> Preview:
         """The first rows of a run in full, at the person's expense; nothing is kept.
@@ -240,8 +338,11 @@ class House:
             raise Forbidden("The account is disabled, so its runs are not worked on.")
         desk = self.desk(person)
         before = desk.registry.get(work.job.payload["run"]).counts
-        result = desk.work(work.job.payload["run"], lambda: work.stop)
-        self._charge(person, result.run, before, result.counts())
+        result = desk.work(
+            work.job.payload["run"], lambda: work.stop, lambda: work.closing or work.lost
+        )
+        if not result.charged:
+            self._charge(person, result.run, before, result.counts())
 
     def _charge(self, person: Person, run: str, before: object, after: object) -> None:
         """What this sitting of a run used, in the one ledger."""
@@ -266,20 +367,32 @@ class House:
     # Batches
 
     def order_batch(self, person: Person, wish: BatchWish) -> tuple[Batch, bool]:
-        """Order a batch; a worker takes it. Whether it is new. Raises as `Batches.order`,
-        QuotaReached.
+        """Order a batch; a worker takes it. Whether it is new. Raises as `Batches.order` and
+        `Servers.check`, QuotaReached, ConfigError for a part that is missing.
         """
+        if words := missing(self.settings):
+            raise ConfigError(words)
         self.accounts.ledger.check(person.id)
+        Servers(self.database, self.settings, person).check(wish)
         batch, new = self.batches.order(person.id, wish)
-        self.jobs.put(person.id, BATCH, {"batch": batch.id}, subject=batch.id, once=batch.id)
+        self.jobs.put(person.id, BATCH, job_of(batch), subject=batch.id, once=batch.id)
         self._batches.wake()
         return batch, new
+
+    def replay_batch(
+        self, person: Person, batch: str, blocks: Sequence[int] | None = None
+    ) -> Batch:
+        """Let blocks be tried again that were given up. Raises NotFound, Conflict."""
+        found = self.queues.replay(person.id, batch, blocks)
+        if self.conductor is not None:
+            self.conductor.wake()
+        return found
 
     def cancel_batch(self, person: Person, batch: str) -> Batch:
         """End a batch; what is answered stays. Raises NotFound, Conflict."""
         found = self.batches.cancel(person.id, batch)
         if not self.jobs.all(person.id, kind=BATCH, subject=batch, open_only=True):
-            self.jobs.put(person.id, BATCH, {"batch": batch}, subject=batch)
+            self.jobs.put(person.id, BATCH, job_of(found), subject=batch)
         self._batches.wake()
         return found
 
@@ -287,7 +400,7 @@ class House:
         """Let a batch go on that a fault stopped. Raises NotFound, Conflict."""
         found = self.batches.resume(person.id, batch)
         if not self.jobs.all(person.id, kind=BATCH, subject=batch, open_only=True):
-            self.jobs.put(person.id, BATCH, {"batch": batch}, subject=batch)
+            self.jobs.put(person.id, BATCH, job_of(found), subject=batch)
             self._batches.wake()
         return found
 
@@ -309,7 +422,7 @@ class House:
         wish = BatchWish(
             file=file.id, endpoint=found.endpoint, window=options["window"], dataset=found.dataset,
             source=found.source, priority=found.priority, cache=options["cache"],
-            budget=options["budget"], metadata=options["metadata"],
+            budget=options["budget"], metadata=options["metadata"], **found.beyond,
         )  # fmt: skip
         return self.order_batch(person, wish)[0]
 
@@ -362,6 +475,8 @@ class House:
         The runs of whoever has the command line are the machine's too, and stay.
         """
         self.conversations.remove_all(person)
+        self.documents.forget(person)
+        self.catalog.forget_private(person.id)
         if person.id == LOCAL:
             return
         for run in self.desk(person).registry.all():

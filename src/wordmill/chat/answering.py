@@ -290,9 +290,11 @@ class Answering:
         )
         made = [*fitted.messages, *beside]
         body = requests.body(made, values, schema, offer.functions)
+        speaker = payload.get("speaker")  # in somebody's conversation: with their own key and quota
         answer = self._completions.stream(
-            person, name, body, door=message.door, subject=conversation.id
-        )
+            person if speaker is None else self.person(speaker), name, body, door=message.door,
+            subject=conversation.id,
+        )  # fmt: skip
         record = {
             "system": conversation.system,
             "messages": list(fitted.ids),
@@ -322,6 +324,9 @@ class Answering:
         for delta in answer:
             text, thought = splitter.add(delta.text) if delta.text else ("", "")
             self._take(message, writing, text, delta.reasoning + thought)
+            # Asked only while nothing comes: then a piece is empty, about once a second.
+            silent = not (writing.length or delta.text or delta.reasoning)
+            self._watching.waits(message.id, answer.place() if silent else None)
             if work.stop:
                 answer.cancel()
         self._take(message, writing, *splitter.rest())

@@ -225,17 +225,23 @@ class Conversations(Messages, Search, Shares, Ratings):
             return {row[0]: row[1] for row in rows}
 
     def exported(
-        self, person: Owner, conversation: str, form: Form = "json", *, reasoning: bool = False
+        self,
+        person: Owner,
+        conversation: str,
+        form: Form = "json",
+        *,
+        reasoning: bool = False,
+        language: str | None = None,
     ) -> bytes:
         """A conversation as a file: `json` has all of it, `markdown` the branch that is shown.
 
-        reasoning: whether Markdown has that of the answers too.
+        reasoning: whether Markdown has that of the answers too.  language: of its headings.
         Raises NotFound, InvalidInput for another form, StorageError for a file that is not there.
         """
         of = self.get(person, conversation)
         if form == "markdown":
             branch = self.branch(person, conversation)
-            return as_markdown(of, branch, reasoning=reasoning).encode()
+            return as_markdown(of, branch, reasoning=reasoning, language=language).encode()
         if form != "json":
             raise InvalidInput(f"form: {form!r:.40} is neither json nor markdown.", "form")
         names = {one.id: one.name for one in self.folders.all(person)}

@@ -20,8 +20,20 @@ VERSION: Final = 1
 
 Form: TypeAlias = Literal["json", "markdown"]
 
+_GERMAN: Final[Mapping[str, str]] = {
+    "Assistant": "Assistent", "Attached": "Angehängt", "Calls": "Ruft auf",
+    "Conversation": "Unterhaltung", "Reasoning": "Überlegungen", "Somebody": "Jemand",
+    "Sources": "Quellen", "Tool": "Werkzeug", "You": "Du",
+}  # fmt: skip
+"""What documents say of themselves."""
+
 _SPECIAL = re.compile(r"([\\`*_\[\]<>#])")
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})(.*)$")
+
+
+def word(text: str, language: str | None) -> str:
+    """A word that a document adds, in a language as `de-AT`; English where there is no other."""
+    return _GERMAN[text] if (language or "").partition("-")[0] == "de" else text
 
 
 def as_json(
@@ -61,28 +73,33 @@ def as_json(
 
 
 def as_markdown(
-    conversation: Conversation, branch: Sequence[Message], *, reasoning: bool = False
+    conversation: Conversation,
+    branch: Sequence[Message],
+    *,
+    reasoning: bool = False,
+    language: str | None = None,
 ) -> str:
     """A branch to be read: a heading for each message, its text as it is.
 
-    reasoning: folded before each answer; left out without.
+    reasoning: folded before each answer; left out without.  language: of the headings, as `de`.
     """
-    title = conversation.document_title or conversation.title or "Conversation"
+    title = conversation.document_title or conversation.title or word("Conversation", language)
     lines = [f"# {_plain(title)}", "", f"*{conversation.created:%Y-%m-%d}*"]
     if conversation.system:
         lines += ["", "## System", "", _closed(conversation.system)]
     for one in branch:
-        lines += ["", f"## {_speaker(one)}"]
+        lines += ["", f"## {_speaker(one, language)}"]
         lines += [
-            f"\n*Attached: {_plain(part['name'])} ({part['media_type']})*"
+            f"\n*{word('Attached', language)}: {_plain(part['name'])} ({part['media_type']})*"
             for part in one.parts
             if part.get("type") == "attachment"
         ]
         if reasoning and one.reasoning:
-            lines += ["", "<details><summary>Reasoning</summary>", ""]
+            lines += ["", f"<details><summary>{word('Reasoning', language)}</summary>", ""]
             lines += [_closed(one.reasoning), "", "</details>"]
         lines += [
-            f"\n*Calls {_plain(str(part.get('name', 'a tool')))}:* `{part.get('arguments', '')}`"
+            f"\n*{word('Calls', language)} {_plain(str(part.get('name', 'a tool')))}:* "
+            f"`{part.get('arguments', '')}`"
             for part in one.parts
             if part.get("type") == "tool_call"
         ]
@@ -93,12 +110,14 @@ def as_markdown(
     return "\n".join(lines) + "\n"
 
 
-def _speaker(message: Message) -> str:
+def _speaker(message: Message, language: str | None) -> str:
     match message.role:
         case "user":
-            return "You"
+            return word("You", language)
         case "assistant":
-            return _plain(message.model or "Assistant")
+            return _plain(message.model or word("Assistant", language))
+        case "tool":
+            return word("Tool", language)
         case role:
             return role.capitalize()
 

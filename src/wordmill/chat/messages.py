@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from wordmill.chat import tree
 from wordmill.chat.attachments import Attachments
 from wordmill.chat.inputs import checked, checked_id, checked_json, cleaned, cleaned_json
-from wordmill.chat.places import Stored, check_room, new_name
+from wordmill.chat.places import Stored, check_room, name_of_once, new_name
 from wordmill.chat.rows import (
     conversation_of,
     conversation_row,
@@ -172,6 +172,7 @@ class Messages(Stored):
         sent: Json | None = None,
         author: str | None = None,
         move_head: bool = True,
+        once: str | None = None,
     ) -> Message:
         """A new message, under the one that ends the shown branch or under `parent`.
 
@@ -179,6 +180,7 @@ class Messages(Stored):
         attachments: ids; they come before the other parts.
         author: by default the person for users' and system messages, and "" for the others.
         move_head: whether the branch that ends with it is the one shown from now on.
+        once: an idempotency key of this person; a second message with it is the first.
         Raises NotFound for a conversation, parent or attachment that is not this person's, and
         InvalidInput.
         """
@@ -203,11 +205,15 @@ class Messages(Stored):
         with self.places.begin(conversation) as connection:
             check_room(connection, conversation)
             of = conversation_row(connection, person.id, conversation, lock=True)
+            name, at = new_name(conversation), now()
+            if once is not None:
+                name = name_of_once(conversation, f"{person.id}\0{once}")
+                if known := _read(connection, person.id, messages.c.id == name):
+                    return known[0]
             if parent == AT_HEAD:
                 parent = of.head
             elif parent is not None:
                 check_in(connection, conversation, parent)
-            name, at = new_name(conversation), now()
             values["parts"] = stored_parts(
                 self.attachments.attach(connection, person.id, conversation, given), None
             )

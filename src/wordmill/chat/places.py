@@ -8,6 +8,7 @@ begins more than twenty.
 There is one connection to the memory, so its transactions wait for each other.
 """
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,6 +114,12 @@ class Stored:
 def new_name(beside: str = "") -> str:
     """A new id, for something that lies where the thing with the id `beside` does."""
     return TEMPORARY + new_id() if is_temporary(beside) else new_id()
+
+
+def name_of_once(conversation: str, once: str) -> str:
+    """The id of a message of a conversation that an idempotency key stands for: always the same."""
+    digest = hashlib.sha256(f"{conversation}\0{once}".encode()).hexdigest()[:24]
+    return TEMPORARY + digest if is_temporary(conversation) else digest
 
 
 def check_room(connection: Connection, name: str) -> None:

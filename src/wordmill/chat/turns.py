@@ -34,6 +34,8 @@ from wordmill.queues.embedded import Embedded
 from wordmill.settings import Settings
 
 MOST_COMPARED: Final = 6
+ORDERS: Final = 64
+"""Locks that the conversations share."""
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,7 @@ class Chat:
         self._conversations, self._jobs = conversations, jobs
         self._watching = Watching()
         self._lock = threading.Lock()
+        self._orders = tuple(threading.Lock() for _ in range(ORDERS))
         self._queue: Queue | None = None
         self._private: Jobs | None = None
         self.parameters = Parameters(database, settings)
@@ -140,12 +143,14 @@ class Chat:
         schema: Json | None = None,
         compare: Sequence[str] = (),
         once: str | None = None,
+        speaker: Person | None = None,
     ) -> Turn:
         """Say something, and have it answered.
 
         model: for this answer; by default the conversation's.  schema: the answer must follow it.
         compare: models that answer side by side instead.
         once: an idempotency key of this person; a second message with it is the first.
+        speaker: who says it where others talk along in somebody's conversation, and pays for it.
         Raises NotFound, UnknownName, InvalidInput.
         """
         found = self._conversations.get(person, conversation)
@@ -155,16 +160,28 @@ class Chat:
             raise InvalidInput("There is nothing to send: the message is empty.", "text")
         names = self._models(person, found, model, compare)
         schema = None if schema is None else _checked_schema(schema)
-        question = self._conversations.add(
-            person, conversation, "user", text, attachments=attachments, door=door, parent=parent
-        )
-        return self._begin(person, found, question.id, names, door, schema=schema, once=once)
+        author = None if speaker is None else speaker.id
+        with self._order(conversation):
+            question = self._conversations.add(
+                person, conversation, "user", text, attachments=attachments, door=door,
+                parent=parent, author=author, once=once,
+            )  # fmt: skip
+            return self._begin(
+                person, found, question.id, names, door, schema=schema, once=once, speaker=author
+            )
 
     def regenerate(
-        self, person: Person, message: str, *, door: str = "", model: str | None = None
+        self,
+        person: Person,
+        message: str,
+        *,
+        door: str = "",
+        model: str | None = None,
+        speaker: Person | None = None,
     ) -> Turn:
         """Another answer beside this one; for a person's message, another answer to it.
 
+        speaker: who wants it, if it is not whose conversation it is; they pay for it.
         Raises NotFound, UnknownName, Conflict.
         """
         found = self._conversations.message(person, message)
@@ -175,7 +192,11 @@ class Chat:
         schema = (found.sent or {}).get("schema")
         wanted = model or (found.model if found.role == "assistant" else None)
         names = self._models(person, conversation, self._still(wanted, person), ())
-        return self._begin(person, conversation, above, names, door or found.door, schema=schema)
+        with self._order(conversation.id):
+            return self._begin(
+                person, conversation, above, names, door or found.door, schema=schema,
+                speaker=None if speaker is None else speaker.id,
+            )  # fmt: skip
 
     def edit(
         self,
@@ -185,10 +206,12 @@ class Chat:
         *,
         door: str = "",
         attachments: Sequence[str] | None = None,
+        speaker: Person | None = None,
     ) -> Turn:
         """Say it differently: a sibling of the message, with an answer of its own.
 
-        attachments: by default those of the message.  Raises NotFound, Conflict, InvalidInput.
+        attachments: by default those of the message.  speaker: as in `send`.
+        Raises NotFound, Conflict, InvalidInput.
         """
         found = self._conversations.message(person, message)
         if found.role != "user":
@@ -200,6 +223,7 @@ class Chat:
             attachments=found.attachments if attachments is None else attachments,
             door=door or found.door,
             parent=found.parent,
+            speaker=speaker,
         )
 
     def continue_(self, person: Person, message: str, *, door: str = "") -> Turn:
@@ -214,9 +238,10 @@ class Chat:
             raise Conflict("There is nothing to go on with: no word of this answer came.")
         conversation = self._conversations.get(person, found.conversation)
         names = self._models(person, conversation, self._still(found.model, person), ())
-        return self._begin(
-            person, conversation, found.parent, names, door or found.door, goes_on=found.id
-        )
+        with self._order(conversation.id):
+            return self._begin(
+                person, conversation, found.parent, names, door or found.door, goes_on=found.id
+            )
 
     def stop(self, person: Person, name: str) -> list[str]:
         """End what is open in a conversation, or one message; what has come stays. Their ids.
@@ -240,6 +265,7 @@ class Chat:
         """Allow a tool's call, or not; the answer goes on when every call has been decided.
 
         message: the tool's message, or the answer that calls.  call: which of its calls.
+        What follows is paid by whoever asked, also in somebody else's conversation.
         Raises NotFound, Conflict when it has been decided already.
         """
         found = self._conversations.message(person, message)
@@ -254,7 +280,42 @@ class Chat:
         payload: dict[str, Any] = {"answers": [answer.id], "question": answer.parent}
         if schema := (answer.sent or {}).get("schema"):
             payload["schema"] = schema
+        if (speaker := self.speaker(person, answer.id)) is not None:
+            payload["speaker"] = speaker.id
         return self._put(person, answer.conversation, payload)
+
+    def speaker(self, person: Person, message: str) -> Person | None:
+        """Who else asked what an answer is to, in a conversation of this person; None where it is
+        theirs, or where whoever it was is here no more. Raises NotFound.
+        """
+        found = self._conversations.message(person, message)
+        branch = self._conversations.branch(person, found.conversation, head=message)
+        asked = next((one for one in reversed(branch) if one.role == "user"), None)
+        if asked is None or asked.author in ("", person.id):
+            return None
+        try:
+            return self._answering.person(asked.author)
+        except NotFound:
+            return None
+
+    def course(self, person: Person, message: str) -> list[Message]:
+        """A message and, of an answer that calls tools, all that follows from it, in order.
+
+        Raises NotFound.
+        """
+        found = [self._conversations.message(person, message)]
+        while (later := self._following(person, found[-1])) is not None:
+            found.append(later)
+        return found
+
+    def last_of(self, person: Person, message: str) -> Message:
+        """The answer in which `course` comes to words last; the message itself without any.
+
+        Raises NotFound.
+        """
+        course = self.course(person, message)
+        answers = [one for one in course if one.role == "assistant" and one.text.strip()]
+        return answers[-1] if answers else course[0]
 
     def asks(self, person: Person, conversation: str) -> list[Call]:
         """The calls of a conversation that wait for a yes, oldest first. Raises NotFound."""
@@ -353,6 +414,12 @@ class Chat:
         self._watching.stop(message.id)  # its worker may have begun with it at this moment
         return True
 
+    def _order(self, conversation: str) -> threading.Lock:
+        """Held while messages are added and their job is put: jobs are done in the order in which
+        they were put, and an answer ends what is still open above it.
+        """
+        return self._orders[hash(conversation) % ORDERS]
+
     def _begin(
         self,
         person: Person,
@@ -364,6 +431,7 @@ class Chat:
         schema: Json | None = None,
         goes_on: str | None = None,
         once: str | None = None,
+        speaker: str | None = None,
     ) -> Turn:
         answers = [
             self._conversations.add(
@@ -382,6 +450,7 @@ class Chat:
         payload: dict[str, Any] = {"answers": answers, "question": above}
         payload |= {"schema": schema} if schema is not None else {}
         payload |= {"goes_on": goes_on} if goes_on is not None else {}
+        payload |= {"speaker": speaker} if speaker not in (None, person.id) else {}
         turn = self._put(person, conversation.id, payload, once)
         if turn.answers != tuple(answers):  # somebody sent the same at the same time
             for name in answers:

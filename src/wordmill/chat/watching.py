@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from wordmill.chat.types import Message, State
+from wordmill.providers.base import Place
 
 LOOK: Final = 0.3
 """Seconds between looks into the database, for what another process writes."""
@@ -32,6 +33,7 @@ QUIET: Final = 15.0
 class Event(NamedTuple):
     """A piece of `message`. offset: characters of its text before it.  state: of it by now.
 
+    waiting: where its request stands, while it waits at a model server for others.
     While an answer that called tools goes on in another message it is `answering`; the state
     `waiting`, when it is the last one, says that a call waits for the person's yes.
     """
@@ -41,6 +43,7 @@ class Event(NamedTuple):
     reasoning: str
     state: State
     message: str = ""
+    waiting: Place | None = None
 
 
 class Wait(NamedTuple):
@@ -88,6 +91,7 @@ class _Growing:
     stop: Callable[[], None]
     text: _Text = field(default_factory=_Text)
     reasoning: _Text = field(default_factory=_Text)
+    waiting: Place | None = None
 
 
 class Watching:
@@ -112,6 +116,15 @@ class Watching:
             growing = self._growing[message]
             growing.text.add(text)
             growing.reasoning.add(reasoning)
+        self._tell(message)
+
+    def waits(self, message: str, place: Place | None) -> None:
+        """Its request waits for others, at this place; None: no longer."""
+        with self._lock:
+            growing = self._growing[message]
+            if growing.waiting == place:
+                return
+            growing.waiting = place
         self._tell(message)
 
     def end(self, message: str) -> None:
@@ -197,15 +210,17 @@ class Watching:
     ) -> Generator[Any, Any, Message | None]:
         """Those of one message; the message in which it goes on."""
         heard, pause = time.monotonic(), LOOK
+        place: Place | None = None
         while True:
             piece = self._piece(message, said, thoughts)
             if piece is not None:
-                text, reasoning = piece
-                if text or reasoning:
-                    yield Event(said, text, reasoning, "answering", message)
+                text, reasoning, waiting = piece
+                if text or reasoning or waiting != place:
+                    place = waiting
+                    yield Event(said, text, reasoning, "answering", message, place)
                     said, thoughts = said + len(text), thoughts + len(reasoning)
                 elif not (yield Wait(QUIET)):
-                    yield Event(said, "", "", "answering", message)
+                    yield Event(said, "", "", "answering", message, place)
                 heard, pause = time.monotonic(), LOOK
                 continue
             found: Message = yield lambda: store.message(message)
@@ -228,13 +243,16 @@ class Watching:
             yield Wait(pause)
             pause = min(LONGEST, 1.5 * pause)
 
-    def _piece(self, message: str, said: int, thoughts: int) -> tuple[str, str] | None:
+    def _piece(
+        self, message: str, said: int, thoughts: int
+    ) -> tuple[str, str, Place | None] | None:
         """What is new of an answer that grows here; None for one that does not."""
         with self._lock:
             growing = self._growing.get(message)
             if growing is None:
                 return None
-            return growing.text.since(said), growing.reasoning.since(thoughts)
+            text, reasoning = growing.text.since(said), growing.reasoning.since(thoughts)
+            return text, reasoning, growing.waiting
 
     # Who is told.
 

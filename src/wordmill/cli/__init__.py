@@ -22,12 +22,16 @@ COMMANDS: Mapping[str, str] = {
     "backup": "wordmill.cli.backups:backup",
     "batch": "wordmill.cli.batch:batch",
     "cache": "wordmill.cli.cache:cache",
+    "channels": "wordmill.cli.channels:channels",
     "chat": "wordmill.cli.chat:chat",
     "check": "wordmill.cli.recipes:check",
     "export": "wordmill.cli.runs:export",
     "generate": "wordmill.cli.generate:generate",
+    "health": "wordmill.cli.health:health",
     "import": "wordmill.cli.imports:import_",
+    "index": "wordmill.cli.index:index",
     "keys": "wordmill.cli.keys:keys",
+    "model-server": "wordmill.cli.model_server:model_server",
     "models": "wordmill.cli.models:models",
     "new": "wordmill.cli.recipes:new",
     "people": "wordmill.cli.people:people",
@@ -38,6 +42,7 @@ COMMANDS: Mapping[str, str] = {
     "runs": "wordmill.cli.runs:runs",
     "serve": "wordmill.cli.serve:serve",
     "settings": "wordmill.cli.settings:settings",
+    "worker": "wordmill.cli.worker:worker",
 }
 
 

@@ -3,25 +3,32 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from wordmill.accounts import Accounts
-from wordmill.batches import JOB, Batch, Batches, Files, Wish, Worker
+from wordmill.batches import JOB, Batch, Batches, Files, Index, Wish, Worker, open_store
+from wordmill.batches.batches import job_of
+from wordmill.batches.conductor import Conductor
+from wordmill.batches.plan import missing, scaled_out
+from wordmill.batches.queues import Queues
+from wordmill.batches.servers import Servers
 from wordmill.batches.types import KINDS
+from wordmill.batches.work import TURN
 from wordmill.cli.settings import warn
 from wordmill.cli.table import table
 from wordmill.database import LOCAL, open_database
-from wordmill.errors import InvalidInput
+from wordmill.errors import ConfigError, InvalidInput
 from wordmill.jobs import Jobs
 from wordmill.queues.embedded import Embedded
 from wordmill.runs.interrupts import Interrupts
 from wordmill.settings import Settings, load
-from wordmill.storage import PIECE, Folder, WholeFile, said
+from wordmill.storage import PIECE, Folder, WholeFile, open_storage, said
 
 LOOK = 0.2
 """Seconds between looks at a batch that is watched."""
@@ -33,14 +40,22 @@ class Desk:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.database = open_database(settings)
-        self.files = Files(self.database, Folder(settings.home), settings.batch_file_bytes)
-        self.batches = Batches(self.database, self.files)
+        self.files = Files(self.database, open_storage(settings), settings.batch_file_bytes)
+        self.batches = Batches(self.database, self.files, Folder(settings.home))
         self.jobs = Jobs(self.database)
+        self.queues = Queues(self.database, settings, self.batches)
+
+    def check(self, wish: Wish) -> None:
+        """Whether a batch may be ordered so, before its file is taken in."""
+        person = Accounts(self.database, self.settings).people.local()
+        Servers(self.database, self.settings, person).check(wish.checked())
 
     def order(self, wish: Wish) -> tuple[Batch, bool]:
         """Write a batch down, for whoever works on it first."""
+        if words := missing(self.settings):
+            raise ConfigError(words)
         batch, new = self.batches.order(LOCAL, wish)
-        self.jobs.put(LOCAL, JOB, {"batch": batch.id}, subject=batch.id, once=batch.id)
+        self.jobs.put(LOCAL, JOB, job_of(batch), subject=batch.id, once=batch.id)
         return batch, new
 
     def resume(self, name: str) -> None:
@@ -49,7 +64,7 @@ class Desk:
         if found.state == "failed" and "in_progress" in found.times:
             found = self.batches.resume(LOCAL, name)
         if not found.ended and not self.jobs.all(LOCAL, kind=JOB, subject=name, open_only=True):
-            self.jobs.put(LOCAL, JOB, {"batch": name}, subject=name)
+            self.jobs.put(LOCAL, JOB, job_of(found), subject=name)
 
     def upload(self, path: Path) -> str:
         """Take a file in; its id."""
@@ -66,13 +81,22 @@ class Desk:
     def working(self) -> Iterator[Embedded]:
         """Work on batches here, unless another process is at them."""
         accounts = Accounts(self.database, self.settings)
-        worker = Worker(self.database, self.settings, accounts, self.batches)
-        queue = Embedded(self.jobs, {JOB: worker}, self.settings.batches_at_once)
+        results = Index(self.batches, open_store(self.settings))
+        results.start(fill=False)
+        worker = Worker(self.database, self.settings, accounts, self.batches, place=results.place)
+        conductor = None
+        if scaled_out(self.settings):
+            conductor = Conductor(self.database, self.settings, self.batches)
+            conductor.start()
+        queue = Embedded(self.jobs, {JOB: worker}, self.settings.batches_at_once, TURN)
         queue.start()
         try:
             yield queue
         finally:
             queue.stop(self.settings.grace_seconds)
+            if conductor is not None:
+                conductor.stop()
+            results.close()
 
 
 @click.group()
@@ -92,6 +116,12 @@ def batch() -> None:
 @click.option("--money", type=click.FloatRange(0), help="The most that may be spent.")
 @click.option("--once", metavar="KEY", help="An idempotency key: twice with it is one batch.")
 @click.option("--no-cache", is_flag=True, help="Ask all of it again.")
+@click.option("--priority", default=4, show_default=True, type=click.IntRange(0, 9),
+              help="Among batches that wait, the highest goes first.")  # fmt: skip
+@click.option("--validate", metavar="JSON", help="How answers must look: see docs/batches.md.")
+@click.option("--post", metavar="MODULE:FUNCTION", help="A function that gets each answer.")
+@click.option("--url", metavar="URL", help="The server of lines that name none.")
+@click.option("--key", metavar="NAME", help="The name of the key for that server.")
 @click.option(
     "--detach", is_flag=True, help="Leave it to `wordmill serve`, and print its id alone."
 )
@@ -107,6 +137,11 @@ def submit(
     money: float | None,
     once: str | None,
     no_cache: bool,
+    priority: int,
+    validate: str | None,
+    post: str | None,
+    url: str | None,
+    key: str | None,
     detach: bool,
 ) -> None:
     """Order a batch out of FILE, and watch it to its end.
@@ -120,10 +155,12 @@ def submit(
         if value is not None
     }
     wish = Wish(
-        file=desk.upload(file), endpoint=endpoint, window=float(window), dataset=dataset,
-        source=source, cache=not no_cache, budget=budget, once=once,
+        file="", endpoint=endpoint, window=float(window), dataset=dataset,
+        source=source, cache=not no_cache, budget=budget, once=once, priority=priority,
+        validate=_read(validate), post=post, url=url, key=key,
     )  # fmt: skip
-    found, new = desk.order(wish)
+    desk.check(wish)
+    found, new = desk.order(replace(wish, file=desk.upload(file)))
     if not new:
         click.echo(f"The key {once} has ordered {found.id} before.", err=True)
     if detach:
@@ -215,6 +252,45 @@ def cancel(name: str) -> None:
     with desk.working():
         _until_ended(desk, name)
     _report(desk.batches.get(LOCAL, name))
+
+
+@batch.command()
+@click.argument("name", metavar="BATCH")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def dead(name: str, as_json: bool) -> None:
+    """List blocks of a batch that consumers gave up, with the reasons."""
+    found = _desk().queues.dead(LOCAL, name)
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in found], indent=2))
+        return
+    if not found:
+        click.echo(f"No block of the batch {name} was given up.")
+        return
+    rows = [
+        (str(one.number), f"{one.first:,}", f"{one.lines:,}", str(one.attempts), one.reason)
+        for one in found
+    ]
+    click.echo(table(("block", "from line", "lines", "attempts", "why"), rows))
+    click.echo(f"\nwordmill batch replay {name}")
+
+
+@batch.command()
+@click.argument("name", metavar="BATCH")
+@click.argument("blocks", nargs=-1, type=click.IntRange(0))
+def replay(name: str, blocks: tuple[int, ...]) -> None:
+    """Let consumers try again what they gave up: these blocks, or all."""
+    _desk().queues.replay(LOCAL, name, blocks or None)
+    click.echo(f"wordmill batch watch {name}", err=True)
+
+
+def _read(validate: str | None) -> Mapping[str, Any] | None:
+    if validate is None:
+        return None
+    try:
+        read: Mapping[str, Any] = json.loads(validate)
+    except ValueError as error:
+        raise InvalidInput(f"--validate is no JSON: {error}.", "validate") from error
+    return read
 
 
 def _desk() -> Desk:

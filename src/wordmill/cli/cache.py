@@ -116,7 +116,8 @@ def _unfinished(settings: Settings) -> list[str]:
     with open_database(settings) as database:
         registry = Registry(database, settings)
         runs = [run.id for run in registry.all() if run.unfinished]
-        return [str(RunFiles(run, registry.files(run)).records) for run in runs]
+        files = [RunFiles(run, registry.files(run)) for run in runs]
+        return [str(path) for one in files for path in (one.records, *one.of_parts())]
 
 
 def _age(text: str) -> float:

@@ -11,7 +11,14 @@ from typing import Final, Literal
 import click
 
 from wordmill.cli.models import Concurrency
-from wordmill.cli.recipe_options import TYPED, WORDS, RecipeCommand, Typed, takes_recipe
+from wordmill.cli.recipe_options import (
+    TYPED,
+    WORDS,
+    RecipeCommand,
+    RowNumbers,
+    Typed,
+    takes_recipe,
+)
 from wordmill.cli.settings import warn
 from wordmill.runs import launch
 from wordmill.runs.budget import Budget, parse_budget
@@ -43,6 +50,8 @@ _NO_CACHE = click.option(
 @_CONCURRENCY
 @_NO_CACHE
 @click.option("--from", "rest_of", metavar="RUN", help="Complete the rows of an earlier run.")
+@click.option("--pick", metavar="ROWS", type=RowNumbers(), default=(),
+              help="Of that run these rows alone, as 3,7,10-20.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="All of it on the rehearsal model, with the prices "
               "of the models named.")  # fmt: skip
 @_JSON
@@ -55,6 +64,7 @@ def generate(
     concurrency: int | Literal["auto"] | None,
     no_cache: bool,
     rest_of: str | None,
+    pick: tuple[int, ...],
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -78,6 +88,7 @@ def generate(
         concurrency=concurrency,
         cache=not no_cache and settings.cache,
         rest_of=rest_of,
+        picked=pick,
         rehearse=dry_run,
     )
     if replace and not yes and not dry_run and sys.stdin.isatty():

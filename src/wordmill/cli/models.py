@@ -9,6 +9,7 @@ import click
 
 from wordmill import models as catalog
 from wordmill.accounts import ProviderKeys
+from wordmill.cli import local_models
 from wordmill.cli.settings import warn
 from wordmill.cli.table import table
 from wordmill.database import LOCAL, open_database
@@ -37,6 +38,10 @@ class Concurrency(click.ParamType[int | str]):
 @click.group()
 def models() -> None:
     """The models that recipes can name."""
+
+
+for _command in local_models.COMMANDS:
+    models.add_command(_command)
 
 
 @models.command("list")
@@ -88,6 +93,8 @@ def show(name: str, as_json: bool) -> None:
         rows.append(("key", key_of(model)))
         if model.fallback:
             rows.append(("falls back to", _fallbacks(models, name)))
+    if model.provider == "local":
+        rows += local_models.described(name)
     click.echo(table(("field", "value"), rows))
 
 
@@ -223,7 +230,12 @@ def key(name: str, everyone: bool, removing: bool) -> None:
 @models.command()
 @click.argument("name")
 def remove(name: str) -> None:
-    """Forget a model."""
+    """Forget a model, and its files that were fetched or made."""
+    with local_models.opened() as local:
+        if name in local.registry.names():
+            freed = local.remove(name)
+            click.echo(f"Removed {name}; {freed:,} bytes are free again.")
+            return
     with _opened() as (models, _):
         models.remove(name)
     click.echo(f"Removed {name}.")

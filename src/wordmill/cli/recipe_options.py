@@ -9,6 +9,7 @@ collected here and read by the recipe. `--param NAME=VALUE` says the same for a 
 name is an option of the command.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -18,7 +19,7 @@ import click
 
 from wordmill.errors import WordmillError, nearest
 from wordmill.recipes import Recipe
-from wordmill.runs.launch import with_default_model
+from wordmill.runs.launch import MOST_PICKED, with_default_model
 from wordmill.runs.plan import MAX_ROWS, SEVERAL
 from wordmill.settings import Settings
 
@@ -205,6 +206,29 @@ class Rows(click.ParamType[int]):
             self.fail(f"A run has at most {MAX_ROWS:,} rows, not {int(text):,}. {SEVERAL}", param,
                       ctx)  # fmt: skip
         return int(text)
+
+
+class RowNumbers(click.ParamType[tuple[int, ...]]):
+    """Numbers of rows of a run, and ranges of them: `3,7,10-20`."""
+
+    name = "ROWS"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Each number once, as they were typed."""
+        if isinstance(value, tuple):
+            return value
+        found: dict[int, None] = {}
+        for part in str(value).split(","):
+            match = re.fullmatch(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*", part, re.ASCII)
+            first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+            if first > last:
+                self.fail(f"{part!r} is no row and no range of rows, as 7 or 10-20.", param, ctx)
+            if last - first >= MOST_PICKED:
+                self.fail(f"{part!r} is more rows than can be picked, {MOST_PICKED:,}.", param, ctx)
+            found.update(dict.fromkeys(range(first, last + 1)))
+        return tuple(found)
 
 
 class Assignment(click.ParamType[tuple[str, str]]):

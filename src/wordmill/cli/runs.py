@@ -150,6 +150,8 @@ def remove(run: str, yes: bool, dataset: bool) -> None:
         if not yes:
             click.confirm(f"Delete {what}?", abort=True, err=True)
         house.registry.remove(run)
+        if house.crew is not None:
+            house.crew.forget(run)
         if ours:
             clear(found.folder)
     kept = "" if ours else f" The dataset in {shown(found.folder)} stays."

@@ -31,13 +31,14 @@ def serve(host: str | None, port: str | None, show: bool | None) -> None:
 
     The first start prints a link with a one-time code: whoever follows it becomes the admin.
     """
-    settings = load({"host": host, "port": port})
+    settings = load({"host": host, "port": port}, serving=True)
     warn(settings)
     try:
         import uvicorn
 
         from wordmill.channels.api.app import make_app
         from wordmill.channels.house import open_house
+        from wordmill.channels.rooms.manager import Manager
         from wordmill.channels.web.mount import mount
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("wordmill"):
@@ -47,7 +48,7 @@ def serve(host: str | None, port: str | None, show: bool | None) -> None:
     with reporting(settings), open_house(settings, stopping.left) as house:
         app = make_app(house)
         mount(app, house)
-        address = f"http://{_shown(settings.host)}:{settings.port}"
+        address = f"http://{shown(settings.host)}:{settings.port}"
         code = house.accounts.first_admin_code()
         first = address if code is None else f"{address}/first?code={code}"
         click.echo(f"Wordmill is at {address}, its API at {address}/v1.")
@@ -71,7 +72,8 @@ def serve(host: str | None, port: str | None, show: bool | None) -> None:
             timeout_graceful_shutdown=stopping.answers,
         )
         try:
-            stopping.run(uvicorn.Server(config))
+            with Manager(house):
+                stopping.run(uvicorn.Server(config))
         except SystemExit as error:  # uvicorn's word for a port that cannot be had
             raise ConfigError(
                 f"The port {settings.port} of {settings.host} cannot be had. Is Wordmill running "
@@ -116,7 +118,7 @@ class _Stopping:
         return max(1.0, self._grace - gone)
 
 
-def _shown(host: str) -> str:
+def shown(host: str) -> str:
     """As an address that a browser on this machine can open."""
     if host in ("0.0.0.0", "::"):  # noqa: S104  # it is recognised here, not chosen
         return "127.0.0.1"

@@ -6,20 +6,20 @@ import click
 
 from wordmill import settings as source
 from wordmill.cli.table import table
-from wordmill.settings import Settings
+from wordmill.settings import Settings, pages
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--markdown", is_flag=True, hidden=True, help="The table for the documentation.")
 def settings(as_json: bool, markdown: bool) -> None:
-    """Show every setting, its value, its unit and where it comes from.
+    """Show every setting: value, unit and where it comes from.
 
     A setting is given as WORDMILL_NAME in the environment or in .env, or as a key of wordmill.toml
     in the current folder or one above. Secrets are masked.
     """
     if markdown:
-        click.echo(source.markdown(), nl=False)
+        click.echo(pages.markdown(), nl=False)
         return
     values = source.load()
     warn(values)

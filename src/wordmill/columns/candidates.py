@@ -49,8 +49,8 @@ class Candidates(Formed):
     @field_validator("n")
     @classmethod
     def _bounded(cls, n: int | str) -> int | str:
-        if isinstance(n, int) and not 1 <= n <= MOST_ITEMS:
-            raise ValueError(f"there can be 1 to {MOST_ITEMS} answers, not {n}.")
+        if isinstance(n, int) and not 0 <= n <= MOST_ITEMS:
+            raise ValueError(f"there can be 0 to {MOST_ITEMS} answers, not {n}.")
         return n
 
     @field_validator("variants")
@@ -131,14 +131,14 @@ class Candidates(Formed):
         return float(self.items_per_row(parameters, columns))
 
     def items_per_row(self, parameters: Mapping[str, Value], columns: Mapping[str, Column]) -> int:
-        """`n`. Raises RecipeError where its expression gives no number from 1 to 64."""
+        """`n`. Raises RecipeError where its expression gives no number from 0 to 64."""
         if isinstance(self.n, int):
             return self.n
         n = expression_of(self.n, "n", parameters).evaluate({})
         if isinstance(n, CellError):
             raise RecipeError(f"{self.n} cannot be worked out: {n.detail}.", "n")
-        if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MOST_ITEMS:
-            raise RecipeError(f"{self.n} is {n}; there can be 1 to {MOST_ITEMS} answers.", "n")
+        if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= MOST_ITEMS:
+            raise RecipeError(f"{self.n} is {n}; there can be 0 to {MOST_ITEMS} answers.", "n")
         return n
 
     def value_schema(self) -> Mapping[str, Any]:
@@ -236,7 +236,7 @@ class _Asker(Asker):
 
     def finish(self, row: Row, items: Sequence[Answer | CellError]) -> Value | CellError:
         """The items, failed ones with their error; a failed cell where all failed."""
-        if all(isinstance(item, CellError) for item in items):
+        if items and all(isinstance(item, CellError) for item in items):
             return items[0]
         return [self._item(row["row"], place, item) for place, item in enumerate(items)]
 

@@ -8,7 +8,6 @@ from wordmill.commands.base import Argument, Group, Outcome, Suggestion
 from wordmill.commands.context import Context
 from wordmill.commands.language import why_not
 from wordmill.commands.words import code, count
-from wordmill.errors import ConfigError
 
 GROUP = Group("Help")
 
@@ -33,12 +32,12 @@ def commands(
     from wordmill.commands import COMMANDS
     from wordmill.commands.help import explanation, overview
 
+    language = context.person.language
     if name is not None:
         command = COMMANDS.find(name.lstrip("-/"))
-        return Outcome(explanation(command, context.mark), {"command": command.name})
-    return Outcome(
-        overview(COMMANDS, context.mark), {"commands": [command.name for command in COMMANDS]}
-    )
+        return Outcome(explanation(command, context.mark, language), {"command": command.name})
+    names = [command.name for command in COMMANDS]
+    return Outcome(overview(COMMANDS, context.mark, language), {"commands": names})
 
 
 @GROUP.command(
@@ -117,14 +116,36 @@ def whoami(context: Context) -> Outcome:
     return Outcome(f"You are {who}, {person.role}, at the door {code(context.door)}.", data)
 
 
-@GROUP.command("Link another chat account to yours.", private=True)
+@GROUP.command("Link a chat account on Matrix or Discord to yours.", private=True)
 def link(
     context: Context,
-    code: Annotated[str | None, Argument("The code that the other door gave.")] = None,
+    code: Annotated[str | None, Argument("The code that the chat gave; none makes one.")] = None,
+    sure: Annotated[str | None, Argument("`yes`, when you have read whose it is.")] = None,
 ) -> Outcome:
-    """Declared; there is no second door yet that knows people by accounts of its own."""
-    raise ConfigError(
-        "There is no chat account to link: this installation has no door to Matrix or Discord."
+    """One way: type there the code that this gives. The other: type here the code from there.
+
+    Whoever was given the code speaks as the person afterwards, so it is said first who that is.
+    """
+    identities = context.house.accounts.identities
+    if code is None:
+        made = identities.code(context.person)
+        return Outcome(
+            f"Write this to the bot, in a direct room: `--link {made}`\n\n"
+            "It is good once, for 10 minutes. Give it to nobody.",
+            {"code": made},
+        )
+    if sure != "yes":
+        provider, subject = identities.offered(context.person, code)
+        typed = context.typed(f"link {code} yes")
+        return Outcome(
+            f"This code was given to `{subject}` on {provider.title()}. Who writes there will be "
+            f"you here, with your conversations. If that is your account, write {typed}",
+            {"provider": provider, "subject": subject},
+        )
+    linked = identities.accept(context.person, code)
+    return Outcome(
+        f"Linked: `{linked.subject}` on {linked.provider.title()} is you.",
+        {"provider": linked.provider, "subject": linked.subject},
     )
 
 

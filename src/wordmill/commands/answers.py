@@ -75,12 +75,14 @@ def swap_model(
     context: Context, name: Annotated[str, Argument("A model's name.", suggest=_models)]
 ) -> Outcome:
     """Of this conversation alone."""
-    context.house.catalog.get(name)
+    found = context.house.catalog.get(name)
     begun = context.begun()
     context.house.conversations.change(context.person, begun.id, model=name)
+    slow = context.house.slow_to_begin(found)
+    loads = " It is loaded first, so its next answer may be slow." if slow else ""
     return Outcome(
-        f"{code(name)} answers from now on.",
-        {"model": name, "conversation": begun.id},
+        f"{code(name)} answers from now on.{loads}",
+        {"model": name, "conversation": begun.id, "slow_to_begin": slow},
         conversation=begun.id,
     )
 
@@ -146,6 +148,7 @@ def set_input_buffer_size(
 @GROUP.command(
     "Show exactly what was sent for the last answer.",
     permission="read",
+    private=True,
     spoken=("sent", "messages"),
 )
 def input_messages(context: Context) -> Outcome:
@@ -196,7 +199,7 @@ def decoding_modes(context: Context) -> Outcome:
     spoken=("decoding", "mode", "modus", "greedy", "beam", "sampling", "top"),
 )
 def set_decoding_mode(
-    context: Context, x: Annotated[str, Argument("A mode's name.", suggest=_modes)]
+    context: Context, x: Annotated[str, Argument("A mode's name.", suggest=_modes, closed=True)]
 ) -> Outcome:
     """For this person and this model."""
     before = context.house.chat.parameters.set_mode(context.person, context.model_name(), x)

@@ -44,6 +44,7 @@ class Argument:
 
     help: what it is.  rest: it takes all that is left of the message.  low: of a whole number.
     suggest: what could be typed for it; only for completion, the service behind decides.
+    closed: that is all there is, and the same for everybody.
     """
 
     help: str
@@ -53,6 +54,7 @@ class Argument:
     name: str = ""
     kind: Kind = "word"
     optional: bool = False
+    closed: bool = False
 
     @property
     def shown(self) -> str:
@@ -147,6 +149,7 @@ class Command:
     spoken: words of a message that may mean this command in plain language, as beginnings of words
         in lower case (up to three letters: whole words); () keeps it out of plain language.
     private: what it says is for the person alone, also where others read along.
+    asks: what to ask before it is done, where money would be spent; it is given what `act` is.
     """
 
     name: str
@@ -157,6 +160,7 @@ class Command:
     aliases: tuple[str, ...] = ()
     spoken: tuple[str, ...] = ()
     private: bool = False
+    asks: Callable[..., str | None] | None = None
 
     @property
     def usage(self) -> str:
@@ -215,13 +219,16 @@ class Group:
         aliases: tuple[str, ...] = (),
         spoken: tuple[str, ...] = (),
         private: bool = False,
+        asks: Callable[..., str | None] | None = None,
     ) -> Callable[[Callable[..., Outcome]], Callable[..., Outcome]]:
         """Declare a function as a command; its name with dashes is the command's."""
 
         def declare(act: Callable[..., Outcome]) -> Callable[..., Outcome]:
             name = act.__name__.strip("_").replace("_", "-")
             self.commands.append(
-                Command(name, help, _arguments(act), act, permission, aliases, spoken, private)
+                Command(
+                    name, help, _arguments(act), act, permission, aliases, spoken, private, asks
+                )
             )
             return act
 

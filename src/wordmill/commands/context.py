@@ -10,10 +10,13 @@ from wordmill.models import REHEARSAL
 
 if TYPE_CHECKING:
     from wordmill.accounts import Accounts
+    from wordmill.batches import Batches
     from wordmill.chat.conversations import Conversations
+    from wordmill.chat.documents import Documents
     from wordmill.chat.turns import Chat
     from wordmill.completions import Completions
     from wordmill.models import Catalog
+    from wordmill.providers.base import Model
     from wordmill.runs.desk import Desk, Wish
     from wordmill.runs.registry import Run
     from wordmill.settings import Settings
@@ -26,8 +29,13 @@ class House(Protocol):
     catalog: "Catalog"
     accounts: "Accounts"
     conversations: "Conversations"
+    documents: "Documents"
     completions: "Completions"
     chat: "Chat"
+    batches: "Batches"
+
+    def slow_to_begin(self, model: "Model") -> bool:
+        """Whether a model must be loaded on this machine before it answers."""
 
     def desk(self, person: Person) -> "Desk":
         """The runs of a person."""

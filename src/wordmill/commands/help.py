@@ -3,30 +3,47 @@
 from collections.abc import Iterator
 
 from wordmill.commands.base import Argument, Command
+from wordmill.commands.german import LINES
 from wordmill.commands.registry import Registry
 from wordmill.commands.words import row
 
 
-def overview(registry: Registry, mark: str = "/") -> str:
+def line(text: str, language: str | None) -> str:
+    """A line of help in a language, as `de` or `de-AT`; English where there is no other."""
+    return LINES.get(text, text) if (language or "").partition("-")[0] == "de" else text
+
+
+def overview(registry: Registry, mark: str = "/", language: str | None = None) -> str:
     """All commands with their lines of help, by group, in Markdown."""
     return "\n\n".join(
-        f"**{group.title}**\n\n"
-        + "\n".join(f"- `{mark}{command.usage}` - {command.help}" for command in group.commands)
+        f"**{line(group.title, language)}**\n\n"
+        + "\n".join(
+            f"- `{mark}{command.usage}` - {line(command.help, language)}"
+            for command in group.commands
+        )
         for group in registry.groups
         if group.commands
     )
 
 
-def explanation(command: Command, mark: str = "/") -> str:
+def explanation(command: Command, mark: str = "/", language: str | None = None) -> str:
     """One command with its arguments, in Markdown."""
-    lines = [f"`{mark}{command.usage}` - {command.help}"]
+    lines = [f"`{mark}{command.usage}` - {line(command.help, language)}"]
     if command.arguments:
         lines.append("")
-        lines += [f"- `{argument.shown}` {argument.help}" for argument in command.arguments]
+        lines += [
+            f"- `{argument.shown}` {line(argument.help, language)}"
+            for argument in command.arguments
+        ]
     if command.aliases:
-        lines += ["", "Also " + ", ".join(f"`{mark}{name}`" for name in command.aliases) + "."]
+        lines += [
+            "",
+            f"{line('Also', language)} "
+            + ", ".join(f"`{mark}{name}`" for name in command.aliases)
+            + ".",
+        ]
     if command.permission == "admin":
-        lines += ["", "For admins."]
+        lines += ["", line("For admins.", language)]
     return "\n".join(lines)
 
 

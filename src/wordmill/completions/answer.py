@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from wordmill._engine import Batch, EngineFault, Stream
 from wordmill.completions.lanes import Lane
 from wordmill.errors import EngineError
+from wordmill.providers.base import Place
 from wordmill.types import Reply, Usage
 
 Json: TypeAlias = Mapping[str, Any]
@@ -31,6 +32,7 @@ class Answer:
     again: what to do about a refusal, in the server's words; whether to ask again.
     counted: a reply with what it used, from the number of characters that came.
     close: called once, at the end, with the reply; also when it is thrown away.
+    place: asks where the request stands, while it waits at a server that says so.
     """
 
     def __init__(
@@ -40,10 +42,12 @@ class Answer:
         again: Callable[[str], str | None],
         counted: Callable[[Reply, int], Reply],
         close: Callable[["Answer"], None],
+        place: Callable[[], Place | None] = lambda: None,
     ) -> None:
         self.lane = lane
         self._begin, self._again, self._counted = begin, again, counted
         self._close = close
+        self.place = place
         self._cancelled = self._closed = False
         self._length, self._ended = 0, 0.0
         self.started = time.monotonic()

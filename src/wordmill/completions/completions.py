@@ -1,6 +1,7 @@
 """Asks one thing of one model, with the keys, the quota and the ledger of whoever asks."""
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -58,13 +59,15 @@ class Completions:
             self.lanes.release(lane)
             raise
         provider, left = lane.provider, [DEGRADATIONS]
+        name = secrets.token_hex(8)
         asked = [provider.dialect]
 
         def begin() -> tuple[Stream, Json]:
             asked[0] = provider.dialect
             made = fitted(provider, shape, body)
             try:
-                stream = lane.engine.stream(model, provider.path("chat"), json.dumps(made).encode())
+                marked = json.dumps(provider.marked(made, person.id, name)).encode()
+                stream = lane.engine.stream(model, provider.path("chat"), marked)
                 return stream, as_sent(provider, made)
             except EngineFault as fault:
                 raise EngineError(f"The engine ended: {fault}") from fault
@@ -103,7 +106,7 @@ class Completions:
             )
 
         try:
-            return Answer(lane, begin, again, counted, close)
+            return Answer(lane, begin, again, counted, close, lambda: provider.place(name))
         except BaseException:
             self.lanes.release(lane)
             reservation.release()
@@ -143,7 +146,9 @@ class Completions:
         try:
             with self._accounts.ledger.reserve(person.id, self._estimate(body, lane)) as reserved:
                 provider = lane.provider
-                sent = json.dumps({k: v for k, v in body.items() if k != "stream"}).encode()
+                told = {k: v for k, v in body.items() if k != "stream"}
+                marked = provider.marked(told, person.id, secrets.token_hex(8))
+                sent = json.dumps(marked).encode()
                 try:
                     asked = lane.engine.stream(model, provider.path(path), sent, whole=True)
                     while asked.next(LOOK) is not None:

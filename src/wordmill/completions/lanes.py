@@ -17,6 +17,7 @@ from wordmill.database import Database
 from wordmill.errors import EngineError
 from wordmill.providers.base import Provider
 from wordmill.settings import Settings
+from wordmill.sharing import shared
 
 IDLE: Final = 300.0
 """Seconds after which an unused engine is closed."""
@@ -58,19 +59,20 @@ class Lanes:
                 "records": None,
                 "cache": None,
                 "owner": person,
+                "shared": shared(self._settings, answers=False),
                 "lanes": [self._unhurried(provider.lane()) for provider in providers.values()],
             }
         )
-        shared = json.dumps([model, json.loads(config)["lanes"]], sort_keys=True)
+        reached = json.dumps([model, json.loads(config)["lanes"]], sort_keys=True)
         with self._lock:
             self._close_idle()
-            lane = self._open.get(shared)
+            lane = self._open.get(reached)
             if lane is None:
                 try:
                     engine = Engine(config)
                 except EngineFault as fault:
                     raise EngineError(f"The engine cannot start: {fault}") from fault
-                lane = self._open[shared] = Lane(model, engine, providers)
+                lane = self._open[reached] = Lane(model, engine, providers)
             lane.users += 1
             lane.used = time.monotonic()
             return lane

@@ -18,6 +18,14 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from wordmill.database.document_tables import document_choices, drives
+from wordmill.database.model_tables import hub_tokens, local_models
+from wordmill.database.rooms import (
+    channel_answers,
+    channel_events,
+    channel_places,
+    channels,
+)
 from wordmill.database.tables import (
     LOCAL,
     Instant,
@@ -31,6 +39,7 @@ from wordmill.database.tables import (
     feedback,
     files,
     folders,
+    grants,
     identities,
     jobs,
     ledger,
@@ -50,6 +59,7 @@ from wordmill.database.tables import (
     shares,
     throttles,
     tool_servers,
+    workers,
 )
 from wordmill.errors import ConfigError, InvalidInput, StorageError
 from wordmill.settings import Settings, make_engine
@@ -65,14 +75,23 @@ __all__ = [
     "audit",
     "batches",
     "blocks",
+    "channel_answers",
+    "channel_events",
+    "channel_places",
+    "channels",
     "codes",
     "conversations",
+    "document_choices",
+    "drives",
     "feedback",
     "files",
     "folders",
+    "grants",
+    "hub_tokens",
     "identities",
     "jobs",
     "ledger",
+    "local_models",
     "messages",
     "metadata",
     "models",
@@ -92,9 +111,10 @@ __all__ = [
     "shares",
     "throttles",
     "tool_servers",
+    "workers",
 ]
 
-HEAD = "0004"
+HEAD = "0008"
 """The newest migration; a test holds it to be."""
 
 BUSY_MILLISECONDS = 10_000
@@ -138,8 +158,19 @@ class Database:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
+    @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """For one query: without a transaction around it, which to PostgreSQL is two more
+        messages there and back.
+        """
+        with self._words(), self.engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield connection
+
     def close(self) -> None:
-        """Let go of the connections."""
+        """Let go of the connections; of those that other threads still use, when they are done."""
+        event.listen(self.engine, "checkin", _let_go)
         self.engine.dispose()
 
     def __enter__(self) -> "Database":
@@ -239,6 +270,10 @@ def _on_connect(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _let_go(_: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+    entry.invalidate()
 
 
 def _on_begin(connection: Connection) -> None:

@@ -475,9 +475,11 @@ batches = Table(
     Column("digest", String(64), nullable=False),
     Column("created", Instant, nullable=False),
     Column("expires", Instant, nullable=False),
+    Column("plan", JSON),
     UniqueConstraint("owner", "once"),
     Index(None, "owner", "created"),
 )
+"""`plan`: what consumers need to answer it, without any secret; NULL where this process does."""
 
 blocks = Table(
     "blocks",
@@ -493,4 +495,38 @@ blocks = Table(
     Column("done", Boolean, nullable=False),
     Column("counts", JSON, nullable=False),
     Column("ended", Instant),
+    Column("queue", String(200)),
+    Column("published", Instant),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("holder", String(200)),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("lease_until", Instant),
+    Column("dead", Text),
 )
+"""The outbox of the queues too: a block with a `queue` and without `published` is to be sent there.
+
+attempts: how often it was taken.  dead: why nobody takes it any more.
+"""
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("batch", String(64), ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
+    Column("holder", String(200), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("money", Float, nullable=False),
+    Column("until", Instant, nullable=False),
+)
+"""What a holder of blocks may still spend of a batch's budget and its owner's quotas."""
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String(200), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("started", Instant, nullable=False),
+    Column("seen", Instant, nullable=False, index=True),
+    Column("detail", JSON, nullable=False),
+)
+"""Processes that work on blocks and jobs. `kind`: consumer or worker."""

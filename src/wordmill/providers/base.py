@@ -7,9 +7,9 @@ is the engine's. A provider is made for one run and remembers in memory what its
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 from annotated_types import Ge, Le, Len
 
@@ -39,6 +39,8 @@ class Model:
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
+    guarded: ClassVar[bool] = False
+    """Only public addresses are asked for it, and never through a proxy."""
 
     name: Name
     provider: Name = "openai"
@@ -56,6 +58,13 @@ class Model:
     without: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Private(Model):
+    """A model whose address somebody brought: theirs alone, and guarded."""
+
+    guarded: ClassVar[bool] = True
+
+
 class Keys(NamedTuple):
     """The keys that are stored for a model, opened: whoever asks' own, and everybody's."""
 
@@ -70,6 +79,30 @@ KeySource: TypeAlias = Callable[[Model], Keys]
 def no_keys(_: Model) -> Keys:
     """The source of somebody who stores none."""
     return Keys()
+
+
+class Place(NamedTuple):
+    """Where a request stands that waits. place: from 1.  seconds: about how long it will be, None
+    where nothing is known.  state: of its model, `loading` or `ready` and others.
+    """
+
+    place: int
+    seconds: float | None
+    state: str
+
+    def words(self) -> str:
+        """As `third in line, about 20 s`."""
+        number = self.place
+        nth = ORDINALS[number - 1] if 0 < number <= len(ORDINALS) else f"number {number:,}"
+        line = "" if self.state == "loading" and number == 1 else f"{nth} in line"
+        loads = "the model is being loaded" if self.state == "loading" else ""
+        about = "" if self.seconds is None else f"about {max(1, round(self.seconds)):,} s"
+        return ", ".join(filter(None, (line, loads, about)))
+
+
+ORDINALS: Final = (
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth",
+)  # fmt: skip
 
 
 class Credential(NamedTuple):
@@ -135,6 +168,11 @@ class Provider(ABC):
         """Nobody thinks behind this model: its rows are marked so."""
         return False
 
+    @property
+    def free(self) -> bool:
+        """Its answers cost nothing: it needs no price."""
+        return self.rehearsal
+
     @abstractmethod
     def path(self, kind: str) -> str:
         """Below the base URL: of a `Kind`, or a literal path that begins with "/".
@@ -171,9 +209,25 @@ class Provider(ABC):
     def test(self) -> Trial:
         """Ask one small question, and explain what went wrong."""
 
-    def lane(self) -> dict[str, Value]:
+    def whose(self, person: str) -> dict[str, str]:
+        """Headers that say whose requests they are, for a server of ours that is told."""
+        return {}
+
+    def marked(self, body: Mapping[str, Any], person: str, request: str) -> Mapping[str, Any]:
+        """A request that says whose it is, for a server of ours that is told.
+
+        request: a name by which the server is asked where it stands in the queue.
+        """
+        return body
+
+    def place(self, request: str) -> Place | None:
+        """Where a request stands that waits, for a server that says so."""
+        return None
+
+    def lane(self, person: str | None = None) -> dict[str, Value]:
         """One entry of `lanes` in the engine's config; its key is looked up now.
 
+        person: whose requests all of them are, where they are one person's.
         Raises KeyMissing when a key, or a variable that a header names, is nowhere.
         """
         model, settings = self.model, self.settings
@@ -183,7 +237,7 @@ class Provider(ABC):
             "identity": self.identity,
             "model": model.model,
             "key": self.key(),
-            "headers": self.headers(),
+            "headers": {**self.headers(), **(self.whose(person) if person else {})},
             "concurrency": model.concurrency or settings.concurrency,
             "max_concurrency": settings.max_concurrency,
             "requests_per_minute": model.rpm,
@@ -199,7 +253,30 @@ class Provider(ABC):
             "deadline_seconds": settings.deadline_seconds,
             "attempts": settings.attempts,
             "max_reply_bytes": settings.max_reply_bytes,
+            **({"public": True, "allowed": list(settings.private_hosts)} if model.guarded else {}),
         }
+
+    def plan(self, person: str) -> dict[str, Value]:
+        """The lane as another process may be told of it: no key in it, and headers as they were
+        written. Under `secret` it says where the key is found at the moment of sending:
+        `{"env": VARIABLE}`, `{"stored": [owner, model]}`, or null for none.
+
+        person: whose requests they are. Raises as `lane`: what is missing here is missed there.
+        """
+        self.headers()
+        headers = {**self.model.headers, **self.whose(person)}
+        lane = {**self.lane(), "headers": headers, "key": None}
+        return {**lane, "secret": self.reference(person)}
+
+    def reference(self, person: str) -> Value:
+        """Where the key is that `credential` finds."""
+        found = self.credential()
+        if found is None:
+            return None
+        own, shared = self.keys(self.model)
+        if found.key not in (own, shared):
+            return {"env": self.model.key_env}
+        return {"stored": [person if own is not None else "", self.model.name]}
 
     def address(self) -> str:
         """The base URL that is really used."""

@@ -62,6 +62,7 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "vllm": Preset("http://127.0.0.1:8000/v1", None),
     "llama.cpp": Preset("http://127.0.0.1:8080/v1", None, note="--concurrency as its --parallel"),
+    "tgi": Preset("http://127.0.0.1:8080/v1", None, note="calls whatever it runs `tgi`"),
     "lm-studio": Preset("http://127.0.0.1:1234/v1", None, Dialect(json_object=False)),
 }
 

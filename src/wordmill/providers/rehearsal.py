@@ -9,8 +9,10 @@ import json
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from wordmill.errors import ConfigError
 from wordmill.providers.base import Credential
 from wordmill.providers.openai import OpenAI
+from wordmill.types import Value
 
 if TYPE_CHECKING:
     from wordmill._engine import Rehearsal
@@ -32,8 +34,21 @@ class RehearsalProvider(OpenAI):
         return True
 
     def address(self) -> str:
-        """The base URL of this process's server; the first call starts it."""
-        return f"http://127.0.0.1:{server().port}/v1"
+        """The base URL that is set, or that of this process's server, started at the first call."""
+        return self.settings.rehearsal_url or f"http://127.0.0.1:{server().port}/v1"
+
+    def plan(self, person: str) -> dict[str, Value]:
+        """See Provider. Other processes cannot count on this one's server.
+
+        Raises ConfigError where the setting `rehearsal_url` names none.
+        """
+        if self.settings.rehearsal_url is None:
+            raise ConfigError(
+                "The rehearsal model answers inside one process, where consumers do not find it: "
+                "start `wordmill rehearse` beside them and set WORDMILL_REHEARSAL_URL to its "
+                "address, as http://127.0.0.1:8400/v1."
+            )
+        return super().plan(person)
 
     def credential(self) -> Credential | None:
         """None is wanted."""

@@ -33,13 +33,22 @@ class _Server(NamedTuple):
     headers: dict[str, str]
     limits: Limits
 
+    @property
+    def allowed(self) -> tuple[str, ...] | None:
+        """Whether only public addresses are asked, and which hosts all the same."""
+        return self.provider.settings.private_hosts if self.provider.model.guarded else None
+
     def get(self, url: str) -> Response | Failure:
-        return outbound.send("GET", url, headers=self.headers, limits=self.limits)
+        return outbound.send(
+            "GET", url, headers=self.headers, limits=self.limits, allowed=self.allowed
+        )
 
     def post(self, url: str, body: dict[str, Value]) -> Response | Failure:
         data = json.dumps(body, ensure_ascii=False).encode()
         headers = {"Content-Type": "application/json", **self.headers}
-        return outbound.send("POST", url, headers=headers, body=data, limits=self.limits)
+        return outbound.send(
+            "POST", url, headers=headers, body=data, limits=self.limits, allowed=self.allowed
+        )
 
     def clean(self, text: str) -> str:
         return scrub(text, self.provider.secrets())
@@ -155,6 +164,8 @@ def _no_answer(server: _Server, failure: Failure) -> str:
         )
     if failure.kind == "too_large":
         return f"The answer of {where} is too long ({words}). Is it an API at all?"
+    if failure.kind == "private":
+        return words
     if failure.kind == "proxy":
         return (
             f"The proxy did not let us through to {where} ({words}). See HTTPS_PROXY and NO_PROXY."

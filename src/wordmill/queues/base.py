@@ -5,6 +5,7 @@ them, so a queue is only the way by which a worker hears of them.
 """
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TypeAlias
@@ -22,6 +23,10 @@ class Work:
         """Another worker has the job: what is written from now on is refused."""
         self.closing = False
         """This process ends: give the job back rather than end it."""
+        self.since = time.monotonic()
+        self.wanted = False
+        """Another job waits for this one's place: give it back where that costs little."""
+        self.given_back = False
 
     @property
     def stop(self) -> bool:
@@ -31,6 +36,10 @@ class Work:
     def wait(self, seconds: float) -> bool:
         """Wait, at most that long, for `stop`."""
         return self._stop.wait(seconds)
+
+    def give_back(self) -> None:
+        """The job is not done when its handler returns now: it goes on later."""
+        self.given_back = True
 
     def end(self) -> None:
         """Make `stop` true."""

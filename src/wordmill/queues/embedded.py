@@ -6,25 +6,15 @@ machine was working on when it died is taken up when the next one starts.
 """
 
 import logging
-import os
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Mapping
-from functools import cache
-from typing import Final
 
-from wordmill.errors import Conflict, WordmillError
+from wordmill.errors import WordmillError
 from wordmill.jobs import Jobs, Leased
+from wordmill.processes import give_way
 from wordmill.queues.base import Handler, Queue, Work
-
-LEASE: Final = 30.0
-"""Seconds that a job stays with a worker that says nothing."""
-LOOK: Final = 1.0
-"""Seconds between looks for what other processes put, and for what they want to end."""
-RENEW: Final = 5
-"""Looks between renewals of what is held."""
+from wordmill.queues.leases import LEASE, LOOK, RENEW, do, keep, worker_name
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +23,23 @@ class Embedded(Queue):
     """A pool of workers for some kinds of jobs.
 
     handlers: by kind. A handler that returns has finished the job, unless it ended it itself.
-    workers: jobs at once.
+    workers: jobs at once.  turn: seconds after which a job is asked to give its place to one that
+    waits and is not less urgent; None lets each work to its end.
+    background: jobs come after what people wait for, where the processor is short.
     """
 
-    def __init__(self, jobs: Jobs, handlers: Mapping[str, Handler], workers: int) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        handlers: Mapping[str, Handler],
+        workers: int,
+        turn: float | None = None,
+        *,
+        background: bool = False,
+    ) -> None:
         self._stores, self._handlers, self._count = [jobs], dict(handlers), workers
-        self._name = _worker()
+        self._turn, self._background = turn, background
+        self._name = worker_name()
         self._changed = threading.Condition()
         self._closed = threading.Event()
         self._woken = False
@@ -138,34 +139,14 @@ class Embedded(Queue):
     # Working
 
     def _do(self, work: Work) -> None:
-        kind = work.job.kind
+        if self._background:
+            give_way()
         try:
-            self._handlers[kind](work)
-            self._end(work, None)
-        except WordmillError as error:
-            self._end(work, str(error))
-        except Exception:  # a fault of ours must not end the worker
-            log.exception("the job %s (%s) met a fault of Wordmill", work.job.id, kind)
-            self._end(work, "A fault of Wordmill; the log says more.")
+            do(self._handlers, work)
         finally:
             with self._changed:
                 self._at_work.pop(work.job.id, None)
             self.wake()  # what waited behind it, for the same subject
-
-    def _end(self, work: Work, error: str | None) -> None:
-        try:
-            if work.closing and work.stop:
-                work.lease.release()
-            elif error is not None:
-                work.lease.fail(error)
-            elif work.stop:
-                work.lease.cancelled()
-            else:
-                work.lease.finish()
-        except Conflict:
-            log.info("the job %s had ended, or was another worker's", work.job.id)
-        except WordmillError as failure:
-            log.error("the end of the job %s could not be written: %s", work.job.id, failure)
 
     # Keeping
 
@@ -179,21 +160,23 @@ class Embedded(Queue):
             for jobs in stores:
                 ours = {work.job.id: work for work in held if work.lease.jobs is jobs}
                 if ours:
-                    self._keep_these(jobs, ours, renew=looks % RENEW == 0)
+                    keep(jobs, ours, renew=looks % RENEW == 0)
+            if self._turn is not None and len(held) >= self._count:
+                self._share(self._turn, stores, held)
 
-    def _keep_these(self, jobs: Jobs, held: Mapping[str, Work], renew: bool) -> None:
+    def _share(self, turn: float, stores: list[Jobs], held: list[Work]) -> None:
+        """Ask who has had a place for longest to leave it to a job that waits."""
+        if any(work.wanted for work in held):
+            return
         try:
-            if renew:
-                for name in jobs.renew([work.lease for work in held.values()]):
-                    held[name].lost = True
-                    held[name].end()
-            for name in jobs.unwanted(held):
-                held[name].end()
+            waiting = [job for jobs in stores if (job := jobs.first(self._handlers)) is not None]
         except WordmillError as error:
-            log.error("what is at work could not be looked after: %s", error)
-
-
-@cache
-def _worker() -> str:
-    """This process, as no other one is called: numbers of processes are used again."""
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+            log.error("what waits could not be looked at: %s", error)
+            return
+        if not waiting:
+            return
+        urgent = max(job.priority for job in waiting)
+        begun = time.monotonic() - turn
+        old = [work for work in held if work.since < begun and work.job.priority <= urgent]
+        if old:
+            min(old, key=lambda work: (work.job.priority, work.since)).wanted = True

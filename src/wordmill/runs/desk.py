@@ -22,6 +22,7 @@ from wordmill.models import Catalog
 from wordmill.recipes import Recipe
 from wordmill.recipes.recipe import BUILT_IN, FILE
 from wordmill.runs.budget import Budget, parse_budget
+from wordmill.runs.crew import Crew
 from wordmill.runs.files import RunFiles, reading
 from wordmill.runs.interrupts import Interrupts
 from wordmill.runs.launch import (
@@ -30,6 +31,7 @@ from wordmill.runs.launch import (
     foretold,
     prepare,
     resume,
+    rows_of,
     saving,
     with_default_model,
 )
@@ -54,7 +56,7 @@ class Wish:
 
     recipe: the name of a built-in one, or the YAML itself.  rows: None for the default.
     parameters: of the recipe, by name.  rest_of: a run whose rows are completed.
-    budget: as `5usd,1000requests`.
+    picked: the numbers of those rows, () for all.  budget: as `5usd,1000requests`.
     """
 
     recipe: str
@@ -64,6 +66,7 @@ class Wish:
     seed: int | None = None
     budget: str = ""
     rest_of: str | None = None
+    picked: tuple[int, ...] = ()
     cache: bool = True
 
 
@@ -71,14 +74,21 @@ class Desk:
     """The runs of one person.
 
     trusted: an admin, whose recipes may call Python and read files.
+    crew: workers elsewhere who share long runs.
     """
 
     def __init__(
-        self, database: Database, settings: Settings, catalog: Catalog, owner: str, trusted: bool
+        self,
+        database: Database,
+        settings: Settings,
+        catalog: Catalog,
+        owner: str,
+        trusted: bool,
+        crew: Crew | None = None,
     ) -> None:
         self._settings, self._trusted = settings, trusted
         self.registry = Registry(database, settings, owner)
-        self._house = House(settings, catalog, self.registry)
+        self._house = House(settings, catalog, self.registry, crew)
 
     @staticmethod
     def recipes() -> list[str]:
@@ -139,15 +149,18 @@ class Desk:
         folder = self._settings.home.absolute() / "datasets" / run.id
         self.registry.move(run.id, folder)
         if job.rest_of is not None:
-            RunFiles(run.id, self.registry.files(run.id)).take_rows(job.rest_of)
+            RunFiles(run.id, self.registry.files(run.id)).take_rows(job.rest_of, job.picked)
         return self.registry.get(run.id)
 
-    def work(self, run: str, wanted: Callable[[], bool]) -> Result:
+    def work(
+        self, run: str, wanted: Callable[[], bool], leaving: Callable[[], bool] = lambda: False
+    ) -> Result:
         """Do a run, or go on with it, to its end. wanted: whether somebody wants it to stop.
 
+        leaving: whether this process ends, so that workers elsewhere shall go on without it.
         Raises RunError for one that is finished or that another process works on.
         """
-        return resume(self._house, run, Options(), Silent(), _Asked(wanted))
+        return resume(self._house, run, Options(), Silent(), _Asked(wanted, leaving))
 
     def rows(
         self, run: str, number: int, size: int, *, row: int | None = None, failed: bool = False
@@ -181,6 +194,8 @@ class Desk:
         """Forget a run, with its dataset where that lies in the data folder."""
         found = self.registry.get(run)
         self.registry.remove(run)
+        if self._house.crew is not None:
+            self._house.crew.forget(run)
         if found.folder.is_relative_to(self._folder()) and holds(found.folder, run):
             clear(found.folder)
             with said(found.folder):
@@ -200,13 +215,14 @@ class Desk:
             raise InvalidInput(
                 f"A run has 1 to {MAX_ROWS:,} rows, not {wish.rows:,}. {SEVERAL}", "rows"
             )
-        if wish.rows is None and wish.rest_of:
-            return self.registry.get(wish.rest_of).rows
-        return wish.rows or 100
+        return rows_of(self._house, self._options(wish))
 
     def _options(self, wish: Wish) -> Options:
         budget = parse_budget(wish.budget) if wish.budget else Budget()
-        return Options(budget=budget, cache=wish.cache, rest_of=wish.rest_of)
+        return Options(
+            rows=wish.rows, budget=budget, cache=wish.cache, rest_of=wish.rest_of,
+            picked=tuple(wish.picked),
+        )  # fmt: skip
 
     def _refuse_reaching(self, recipe: Recipe) -> None:
         if self._trusted:
@@ -227,10 +243,14 @@ class Desk:
 class _Asked(Interrupts):
     """Whether to stop is asked of somebody, and no signal is taken."""
 
-    def __init__(self, wanted: Callable[[], bool]) -> None:
+    def __init__(self, wanted: Callable[[], bool], leaving: Callable[[], bool]) -> None:
         super().__init__()
-        self._wanted = wanted
+        self._wanted, self._leaving = wanted, leaving
 
     @property
     def asked(self) -> bool:
         return self._wanted()
+
+    @property
+    def leaving(self) -> bool:
+        return self._leaving()

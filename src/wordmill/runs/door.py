@@ -41,6 +41,7 @@ def generate(
     cache: bool = True,
     replace: bool = False,
     rest_of: str | None = None,
+    picked: Sequence[int] = (),
     rehearse: bool = False,
     reporter: Reporter | None = None,
     interrupts: Interrupts | None = None,
@@ -48,7 +49,8 @@ def generate(
     """Make a dataset, or go on with the one that `out` holds; the options of the command line.
 
     recipe: one made in Python, a path, or the name of a built-in.  rest_of: as `--from`.
-    rehearse: as `--dry-run`.  reporter: told what happens; nothing is printed without one.
+    picked: as `--pick`, in numbers.  rehearse: as `--dry-run`.
+    reporter: told what happens; nothing is printed without one.
     A run that falls short raises nothing: `Result.state` says so. Raises WordmillError for what is
     wrong before it begins, and when a disk or the engine gives up.
     """
@@ -61,6 +63,7 @@ def generate(
         concurrency=concurrency,
         cache=cache,
         rest_of=rest_of,
+        picked=tuple(picked),
         rehearse=rehearse,
     )
     settings = load()

@@ -9,7 +9,7 @@ given/          rows of the run that this one adds to, as they were when it bega
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ class Saved(BaseModel):
 
     recipe: as YAML, with the values it runs with.  source: where it was read from.
     folder: relative paths in it start there; absolute, since a run can go on from anywhere.
-    rest_of: the run whose rows this one adds to.
+    rest_of: the run whose rows this one adds to.  picked: those of its rows alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,6 +47,7 @@ class Saved(BaseModel):
     source: str
     folder: str
     rest_of: str | None
+    picked: tuple[int, ...] = ()
     budget: dict[str, int | float]
     concurrency: Concurrency
     cache: bool
@@ -81,15 +82,25 @@ class RunFiles:
         """The engine's SQLite file."""
         return self.folder / "records.db"
 
+    def of_parts(self) -> list[Path]:
+        """The engine's files of parts that workers made (`part`), where they lie here too."""
+        return sorted(self.folder.glob("parts/*/records.db"))
+
+    @property
+    def recipe(self) -> Path:
+        """What is run, as `save` wrote it."""
+        return self.folder / "recipe.json"
+
     @property
     def given(self) -> "RunFiles":
         """The copy of the rows that an earlier run gave; see `take_rows`."""
         return RunFiles(self.run, self.folder / "given")
 
-    def take_rows(self, earlier: "RunFiles") -> None:
+    def take_rows(self, earlier: "RunFiles", picked: Sequence[int] = ()) -> None:
         """Copy the rows of an earlier run, so that the run needs it no more; once.
 
-        Raises StorageError when they cannot be read or written.
+        picked: the numbers of those that are taken, as the rows 0, 1, ... of this run; () is all,
+        each under its own number.  Raises StorageError when they cannot be read or written.
         """
         if self.given.folder.exists():
             return
@@ -97,11 +108,16 @@ class RunFiles:
         with said(part.folder):
             shutil.rmtree(part.folder, ignore_errors=True)
             part.folder.mkdir(mode=0o700, parents=True)
-        with reading(earlier) as source, _opened(part) as copy:
+        with reading(earlier) as source, opened(part) as copy:
             numbers = source.row_numbers()
+            places = {number: place for place, number in enumerate(picked)}
             for first in range(0, len(numbers), _BLOCK):
                 block = numbers[first : first + _BLOCK]
-                found = source.rows(block[0], block[-1] + 1)
+                found = [
+                    (places[number] if picked else number, text)
+                    for number, text in source.rows(block[0], block[-1] + 1)
+                    if not picked or number in places
+                ]
                 try:
                     copy.keep_rows([number for number, _ in found], [text for _, text in found])
                     copy.sync_rows()
@@ -114,11 +130,11 @@ class RunFiles:
 
     def save(self, saved: Saved) -> None:
         """Write `recipe.json`. Raises StorageError."""
-        write_whole(self.folder / "recipe.json", saved.model_dump_json(indent=2))
+        write_whole(self.recipe, saved.model_dump_json(indent=2))
 
     def saved(self) -> Saved:
         """Read `recipe.json`. Raises RunError when it is gone or not ours."""
-        path = self.folder / "recipe.json"
+        path = self.recipe
         try:
             return Saved.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
@@ -175,12 +191,12 @@ def reading(files: RunFiles) -> Iterator[Engine]:
     """The records of a run that nobody works on, to read rows from. Raises StorageError."""
     if not files.records.exists():
         raise StorageError(f"The run {files.run} has no records: nothing was made in it yet.")
-    with _opened(files) as engine:
+    with opened(files) as engine:
         yield engine
 
 
 @contextmanager
-def _opened(files: RunFiles) -> Iterator[Engine]:
+def opened(files: RunFiles) -> Iterator[Engine]:
     """An engine on the records of a run, which asks nobody."""
     config = {"records": str(files.records), "owner": "local", "lanes": [NO_LANE]}
     try:

@@ -24,6 +24,11 @@ class Interrupts:
         """Whether somebody wants the run to end."""
         return self.count > 0
 
+    @property
+    def leaving(self) -> bool:
+        """Whether this process ends, and what others work on shall go on."""
+        return False
+
     def ask(self) -> None:
         """Want the run to end, from another thread."""
         self.count = max(self.count, 1)

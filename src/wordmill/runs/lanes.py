@@ -12,6 +12,7 @@ from wordmill.providers.rehearsal import IDENTITY, RehearsalProvider
 from wordmill.runs.budget import Budget
 from wordmill.runs.meter import NO_LANE
 from wordmill.settings import Settings
+from wordmill.sharing import shared
 from wordmill.types import Value
 
 
@@ -37,7 +38,7 @@ class Lanes:
         return [
             name
             for name, model in self.models.items()
-            if not (model.price_in or model.price_out) and name not in self.rehearsal
+            if not (model.price_in or model.price_out) and not self.providers[name].free
         ]
 
     def check_keys(self) -> None:
@@ -62,7 +63,7 @@ class Lanes:
         """
         lanes: list[dict[str, Value]] = []
         for provider in self.providers.values():
-            lane = provider.lane()
+            lane = provider.lane(owner)
             if concurrency is not None:
                 lane["concurrency"] = None if concurrency == "auto" else concurrency
             lanes.append(lane)
@@ -72,6 +73,7 @@ class Lanes:
             "owner": owner,
             "lanes": lanes or [NO_LANE],
             "in_doubt": settings.in_doubt,
+            "shared": shared(settings, answers=cache is not None),
             "budget": {
                 "requests": budget.requests, "tokens": budget.tokens, "money": budget.money,
             },

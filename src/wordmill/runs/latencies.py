@@ -28,6 +28,12 @@ class Latencies:
         """All that is known, as JSON takes it."""
         return {str(step): number for step, number in self._counts.items()}
 
+    def merge(self, counts: Mapping[str, int]) -> None:
+        """Count those too that others have counted, as `counts` gives them."""
+        for step, number in counts.items():
+            self._counts[int(step)] += number
+            self.number += number
+
     def add(self, seconds: Iterable[float]) -> None:
         """Count more of them; what took no time at all was asked of nobody and does not count."""
         found = [math.floor(STEPS * math.log(one)) for one in seconds if one > 0]

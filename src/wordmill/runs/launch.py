@@ -5,7 +5,7 @@ by its id. All that can be wrong with the input is found before anything is sent
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,7 +19,8 @@ from wordmill.models import Catalog
 from wordmill.recipes import Recipe
 from wordmill.recipes.estimates import estimate, shortages
 from wordmill.runs.budget import Budget
-from wordmill.runs.files import Concurrency, RunFiles, Saved
+from wordmill.runs.crew import Crew, Shared, open_crew
+from wordmill.runs.files import Concurrency, RunFiles, Saved, reading
 from wordmill.runs.heartbeat import Heartbeat
 from wordmill.runs.interrupts import Interrupts
 from wordmill.runs.lanes import open_lanes
@@ -37,12 +38,15 @@ from wordmill.runs.plan import MAX_ROWS, SEVERAL, make_plan
 from wordmill.runs.progress import Reporter
 from wordmill.runs.registry import Lease, Registry, Run
 from wordmill.runs.result import Result
+from wordmill.runs.shift import Leaving
 from wordmill.runs.show import count, money, rounded
 from wordmill.runs.sitting import Job, Sitting
 from wordmill.settings import Settings
 
 DEFAULT_ROWS: Final = 100
 """Rows of a run when nobody says how many."""
+MOST_PICKED: Final = 10_000
+"""Rows of an earlier run that are named one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,8 @@ class Options:
 
     rows: None leaves it to the run that is gone on with, or to `rest_of`.
     out: the dataset's folder.  replace: write over a dataset that is there.
-    rest_of: a run whose rows are completed.  rehearse: the rehearsal model answers everything.
+    rest_of: a run whose rows are completed.  picked: the numbers of those rows, () for all.
+    rehearse: the rehearsal model answers everything.
     """
 
     rows: int | None = None
@@ -61,23 +66,28 @@ class Options:
     concurrency: Concurrency = None
     cache: bool = True
     rest_of: str | None = None
+    picked: tuple[int, ...] = ()
     rehearse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What every command opens: the settings, the catalog, the registry."""
+    """What every command opens: the settings, the catalog, the registry.
+
+    crew: workers in other processes who share long runs.
+    """
 
     settings: Settings
     catalog: Catalog
     registry: Registry
+    crew: Crew | None = None
 
 
 @contextmanager
 def open_house(settings: Settings) -> Iterator[House]:
     """Open the database of the settings. Raises StorageError, ConfigError."""
-    with open_database(settings) as database:
-        yield House(settings, catalog_of(database, settings), Registry(database, settings))
+    with open_database(settings) as database, open_crew(database, settings) as crew:
+        yield House(settings, catalog_of(database, settings), Registry(database, settings), crew)
 
 
 def with_default_model(recipe: Recipe, settings: Settings) -> Recipe:
@@ -101,7 +111,7 @@ def generate(
     place = _place(house, recipe, options)
     if place.goes_on is not None:
         return _go_on(house, recipe, place.goes_on, options, reporter, interrupts)
-    job = prepare(house, recipe, options, _rows(house, options), place.folder)
+    job = prepare(house, recipe, options, rows_of(house, options), place.folder)
     job.lanes.check_keys()
     reporter.say(foretold(job, house.settings))
     _warn(job, reporter)
@@ -171,12 +181,18 @@ def _go_on(
             f"goes on so: leave `--from {options.rest_of}` out, or name another folder with "
             "`--out OTHER`."
         )
+    if options.picked not in ((), saved.picked):
+        raise RunError(
+            f"{shown(run.folder)} holds the unfinished run {run.id}, which was begun with other "
+            "rows picked and goes on so: pick none, or name another folder with `--out OTHER`."
+        )
     options = replace(
         options,
         budget=options.budget.or_else(saved.ceilings()),
         concurrency=options.concurrency or saved.concurrency,
         cache=options.cache and saved.cache,
         rest_of=options.rest_of or saved.rest_of,
+        picked=saved.picked,
     )
     folder = run.folder
     if options.out is not None and options.out.absolute() != folder:
@@ -213,7 +229,7 @@ def _rehearse(
     house: House, recipe: Recipe, options: Options, reporter: Reporter, interrupts: Interrupts
 ) -> Result:
     """All of it on the rehearsal model; without `--out` in a folder that goes when it is done."""
-    rows = _rows(house, options)
+    rows = rows_of(house, options)
     with tempfile.TemporaryDirectory(prefix="wordmill-") as scratch:
         place = Path(scratch) / "dataset"
         found = Place(place)
@@ -246,9 +262,12 @@ def _rehearse(
         return replace(result, dry=True, files=result.files if options.out is not None else ())
 
 
-def _rows(house: House, options: Options) -> int:
+def rows_of(house: House, options: Options) -> int:
+    """How many rows a new run has. Raises NotFound for a run whose rest it is to be."""
     if options.rows is not None:
         return options.rows
+    if options.picked:
+        return len(options.picked)
     return house.registry.get(options.rest_of).rows if options.rest_of else DEFAULT_ROWS
 
 
@@ -266,6 +285,8 @@ def prepare(
     run lies there, and that one may be gone.  Raises ConfigError, RecipeError, RunError.
     """
     rest_of = None
+    if options.picked and options.rest_of is None:
+        raise RunError("Rows are picked from an earlier run: name it with `--from RUN`.")
     if options.rest_of is not None and own is not None and own.given.folder.exists():
         rest_of = RunFiles(options.rest_of, house.registry.files(options.rest_of))
     elif options.rest_of is not None:
@@ -275,6 +296,7 @@ def prepare(
                 f"The run {earlier.id} is still at work: its rows can be completed when it ended."
             )
         rest_of = _files(house, earlier)
+        _check_picked(rest_of, options.picked)
     models = sorted(recipe.models())
     lanes = open_lanes(house.catalog, house.settings, models, rehearse=options.rehearse)
     plan = make_plan(recipe)
@@ -290,8 +312,26 @@ def prepare(
         concurrency=options.concurrency,
         cache=options.cache,
         rest_of=rest_of,
+        picked=options.picked,
         owner=house.registry.owner,
     )
+
+
+def _check_picked(earlier: RunFiles, picked: Sequence[int]) -> None:
+    """Raise RunError unless the run has each of the rows, and each is picked once."""
+    if not picked:
+        return
+    if len(picked) > MOST_PICKED or len(set(picked)) < len(picked):
+        raise RunError(
+            f"{len(picked):,} rows are picked: at most {MOST_PICKED:,} can be, each once."
+        )
+    with reading(earlier) as engine:
+        strange = set(picked).difference(engine.row_numbers())
+    if strange:
+        raise RunError(
+            f"The run {earlier.run} has no row {min(strange)}; the page Explore, or its dataset, "
+            "shows which it has."
+        )
 
 
 def foretold(job: Job, settings: Settings) -> str:
@@ -340,6 +380,7 @@ def saving(job: Job, source: str) -> Callable[[Path], None]:
         source=source,
         folder=str(job.recipe.folder.absolute()),
         rest_of=job.rest_of.run if job.rest_of else None,
+        picked=job.picked,
         budget=job.budget.ceilings(),
         concurrency=job.concurrency,
         cache=job.cache,
@@ -354,13 +395,7 @@ def _run(
     run, registry = lease.run, house.registry
     heart = Heartbeat(registry, lease)
     try:
-        with (
-            heart,
-            Sitting(
-                house.settings, job, _files(house, run), reporter,
-                started=run.created, earlier=run.counts, beat=heart.tell,
-            ) as sitting,
-        ):  # fmt: skip
+        with heart, _sitting(house, job, run, reporter, heart, interrupts) as sitting:
             result = sitting.work(lambda: interrupts.asked or heart.asked)
     except KeyboardInterrupt:
         with suppress(StorageError):
@@ -370,9 +405,28 @@ def _run(
             f"`wordmill resume {run.id}`."
         )
         raise
+    except Leaving:
+        raise  # the run is still at work
     except WordmillError:
         with suppress(StorageError):  # the same full disk, most likely
             registry.end(lease, "failed", heart.counts)
         raise
     registry.end(lease, result.state, result.counts())
     return result
+
+
+def _sitting(
+    house: House, job: Job, run: Run, reporter: Reporter, heart: Heartbeat, interrupts: Interrupts
+) -> Sitting:
+    """A sitting in this process, or one that workers share."""
+    files, crew = _files(house, run), house.crew
+    if crew is None or not crew.takes(job.rows, files.folder):
+        return Sitting(
+            house.settings, job, files, reporter,
+            started=run.created, earlier=run.counts, beat=heart.tell,
+        )  # fmt: skip
+    return Shared(
+        crew, job, files, reporter,
+        started=run.created, earlier=run.counts, beat=heart.tell,
+        leaving=lambda: interrupts.leaving,
+    )  # fmt: skip

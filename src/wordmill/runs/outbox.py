@@ -26,8 +26,7 @@ CHUNK: Final = 256
 """Requests offered to the engine at once."""
 
 SPARE: Final = 8
-"""Requests that a lane is given beyond what it sends at once and what it has just answered; and
-so many of a shape until one was answered, since a server that refuses it refuses all."""
+"""Requests that a lane is given beyond what it sends at once and what it has just answered."""
 
 OPENING: Final = 64
 """What a lane that finds its own limit is taken to send at once, before it was looked at."""
@@ -46,7 +45,8 @@ class _Queue:
     ) -> None:
         self.shape, self.number, self.dialect, self.depth = shape, number, dialect, depth
         self.pace, self.slots = pace, shape.slots
-        self.proved, self.untried = False, SPARE
+        # Until one is answered, half of the lane: a server that refuses the shape refuses them all.
+        self.proved, self.untried = False, max(SPARE, pace.limit // 2)
         self.ids: list[int] = []
         self.texts: list[str] = []
         self.salts: list[int] = []

@@ -35,6 +35,7 @@ class Result:
     tables: rows of each table.  files: of the dataset.  samples: records of two rows, to show.
     timings: when it was worked on, and how long answers took.
     dry: the rehearsal model answered for all others, and no run is kept; files are with `out`.
+    charged: workers made it, and have written down what they used.
     """
 
     run: str
@@ -62,6 +63,7 @@ class Result:
     samples: tuple[Mapping[str, Value], ...] = ()
     timings: "Timings | None" = None
     dry: bool = False
+    charged: bool = False
 
     @property
     def exit_code(self) -> int:

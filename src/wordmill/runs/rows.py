@@ -48,6 +48,10 @@ class RowStore:
         self.ended -= self._ended[number]
         self._ended[number] = 0
 
+    def has(self, number: int) -> bool:
+        """Whether a row is finished."""
+        return bool(self._ended[number])
+
     def missing(self) -> Iterator[int]:
         """The numbers of the rows that are not finished, ascending, as of now."""
         number = self._ended.find(0)

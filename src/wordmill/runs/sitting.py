@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias
 
 import orjson
 
@@ -18,7 +18,7 @@ from wordmill.database import LOCAL
 from wordmill.errors import EngineError, StorageError
 from wordmill.recipes import Recipe
 from wordmill.runs.budget import Budget
-from wordmill.runs.execute import Executor
+from wordmill.runs.execute import Executor, Tally
 from wordmill.runs.files import Concurrency, RunFiles, reading
 from wordmill.runs.given import EarlierRows
 from wordmill.runs.lanes import Lanes
@@ -36,6 +36,8 @@ from wordmill.types import Value
 if TYPE_CHECKING:
     from wordmill.datasets import DatasetInfo, DatasetWriter, Summary, Timings
 
+Beat: TypeAlias = Callable[[Mapping[str, Value]], None]
+
 LEAST_WINDOW: Final = 2048
 """Rows that are open at once, at least; twice what may be in flight where that is more."""
 
@@ -45,6 +47,7 @@ class Job:
     """What is to be made.
 
     folder: of the dataset.  rest_of: the files of a run whose rows are completed.
+    picked: the numbers of those rows, () for all.
     owner: whose it is; answers in the cache are remembered for each person apart.
     """
 
@@ -57,12 +60,23 @@ class Job:
     concurrency: Concurrency = None
     cache: bool = True
     rest_of: RunFiles | None = None
+    picked: tuple[int, ...] = ()
     owner: str = LOCAL
 
     @property
     def shown(self) -> tuple[str, ...]:
         """The columns worth a line: those that are asked for; all of them where none is."""
         return self.plan.asking or self.recipe.order
+
+
+class Working(Protocol):
+    """What makes the rows of a sitting: the loop in this process, or workers elsewhere."""
+
+    def run(self) -> End:
+        """Until the end. Raises as `Session.run`."""
+
+    def progress(self) -> Progress:
+        """How far it is now."""
 
 
 class Sitting:
@@ -81,7 +95,7 @@ class Sitting:
         *,
         started: datetime,
         earlier: Mapping[str, Value],
-        beat: Callable[[Mapping[str, Value]], None],
+        beat: Beat,
     ) -> None:
         self._settings, self._job, self._files = settings, job, files
         self._earlier, self._reporter, self._beat = earlier, reporter, beat
@@ -89,31 +103,42 @@ class Sitting:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            job = self._job
-            self._engine = start_engine(job, self._settings, self._files.records)
-            stack.callback(self._engine.close)
-            self._meter = Meter(self._engine, self._earlier)
-            at_once = job.lanes.at_once(self._settings, job.concurrency)
-            self._outbox = Outbox(self._engine, job.lanes.providers, self._refused, at_once)
-            self._outbox.restore(self._files.refusals())
-            self._store = RowStore(self._engine, job.rows, self._writer)
-            stack.callback(self._store.discard)
-            self._mark_finished()
-            given = None
-            if job.rest_of is not None:
-                self._files.take_rows(job.rest_of)
-                given = EarlierRows(stack.enter_context(reading(self._files.given)))
-            most = sum(at_once[name] or self._settings.max_concurrency for name in job.lanes.named)
-            window = max(LEAST_WINDOW, 2 * most)
-            self._executor = Executor(
-                job.plan, self._outbox, self._store, self._store.missing(),
-                window=window, backlog=window // 2, given=given,
-            )  # fmt: skip
-            self._executor.tally.latencies |= self._files.latencies()
+            self._open(stack)
             stack.callback(gc.unfreeze)
             stack.callback(gc.set_threshold, *gc.get_threshold())
             self._stack = stack.pop_all()
         return self
+
+    def _open(self, stack: ExitStack) -> None:
+        job = self._job
+        self._open_rows(stack, start_engine(job, self._settings, self._files.records))
+        self._meter = Meter(self._engine, self._earlier)
+        at_once = job.lanes.at_once(self._settings, job.concurrency)
+        self._outbox = Outbox(self._engine, job.lanes.providers, self._refused, at_once)
+        self._outbox.restore(self._files.refusals())
+        given = self._given(stack)
+        window = window_of(job, self._settings)
+        self._executor = Executor(
+            job.plan, self._outbox, self._store, self._store.missing(),
+            window=window, backlog=window // 2,
+            given=None if given is None else EarlierRows(given),
+        )  # fmt: skip
+        self._executor.tally.latencies |= self._files.latencies()
+
+    def _open_rows(self, stack: ExitStack, engine: Engine) -> None:
+        """The rows that there are, in the engine's records, and what takes more of them."""
+        self._engine = engine
+        stack.callback(engine.close)
+        self._store = RowStore(engine, self._job.rows, self._writer)
+        stack.callback(self._store.discard)
+        self._mark_finished()
+
+    def _given(self, stack: ExitStack) -> Engine | None:
+        """The records of the run that this one adds to, if it does."""
+        if self._job.rest_of is None:
+            return None
+        self._files.take_rows(self._job.rest_of, self._job.picked)
+        return stack.enter_context(reading(self._files.given))
 
     def __exit__(
         self,
@@ -140,9 +165,7 @@ class Sitting:
             show=self._show,
             prepare=_import_writer,
         )
-        session = Session(
-            self._engine, self._executor, self._outbox, self._store, self._meter, terms
-        )
+        session = self._session(terms)
         earlier = self._store.ended
         self._reporter.begin(self._files.run, self._job.shown, earlier, self._job.budget)
         told = telemetry.measured(
@@ -162,19 +185,12 @@ class Sitting:
         finally:
             self._reporter.close()
 
+    def _session(self, terms: Terms) -> Working:
+        return Session(self._engine, self._executor, self._outbox, self._store, self._meter, terms)
+
     def _told(self, end: End, progress: Progress) -> dict[str, telemetry.Field]:
         """What is said of this sitting; of each of its steps it is said here."""
-        tally, run, owner = progress.tally, self._files.run, self._job.owner
-        for name, (began, ended) in tally.spans.items():
-            read, written = tally.tokens[name]
-            column = self._job.recipe.columns[name]
-            models = column.models() or {self._job.recipe.model or ""}
-            telemetry.ended(
-                "step", ended - began, name=name, run=run, person=owner,
-                model=",".join(sorted(models)) if column.asks_model else None,
-                done=tally.done[name], failed=tally.failed[name],
-                input_tokens=read, output_tokens=written,
-            )  # fmt: skip
+        tell_steps(self._job, self._files.run, progress.tally)
         reading = progress.reading
         return {
             "state": end.kind,
@@ -189,9 +205,13 @@ class Sitting:
         dataset = self._store.finish(summary)
         return result_of(
             self._files.run, self._job.recipe, end, dataset, progress,
-            degraded=self._outbox.degraded, timings=summary.timings,
+            degraded=self._degraded(), timings=summary.timings,
             samples=self._samples(),
         )  # fmt: skip
+
+    def _degraded(self) -> int:
+        """Questions that were asked again in simpler form."""
+        return self._outbox.degraded
 
     def _samples(self) -> tuple[Mapping[str, Value], ...]:
         """Two rows to show: the first that are kept and whole, or just the first."""
@@ -293,6 +313,27 @@ class Sitting:
         if earlier or progress.first is None or not progress.reading.requests:
             return earlier
         return progress.first.isoformat(timespec="milliseconds")
+
+
+def window_of(job: Job, settings: Settings) -> int:
+    """Rows that are open at once."""
+    at_once = job.lanes.at_once(settings, job.concurrency)
+    most = sum(at_once[name] or settings.max_concurrency for name in job.lanes.named)
+    return max(LEAST_WINDOW, 2 * most)
+
+
+def tell_steps(job: Job, run: str, tally: Tally) -> None:
+    """Say of each step of a run what it took."""
+    for name, (began, ended) in tally.spans.items():
+        read, written = tally.tokens[name]
+        column = job.recipe.columns[name]
+        models = column.models() or {job.recipe.model or ""}
+        telemetry.ended(
+            "step", ended - began, name=name, run=run, person=job.owner,
+            model=",".join(sorted(models)) if column.asks_model else None,
+            done=tally.done[name], failed=tally.failed[name],
+            input_tokens=read, output_tokens=written,
+        )  # fmt: skip
 
 
 def start_engine(job: Job, settings: Settings, records: Path | None) -> Engine:

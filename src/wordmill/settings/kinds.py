@@ -69,6 +69,12 @@ def whole(least: int) -> Kind:
     return Kind(f"a whole number of {least} or more", lambda text: _at_least(int(text), least))
 
 
+def _prefix(text: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,99}", text):
+        raise ValueError(text)
+    return text
+
+
 def _positive(text: str) -> float:
     number = parse_seconds(text)
     if number <= 0:
@@ -114,6 +120,17 @@ def _address(text: str) -> str | None:
     return text or None
 
 
+def _reached(schemes: str) -> Callable[[str], str]:
+    """An address with one of these schemes (a pattern), or nothing."""
+
+    def parse(text: str) -> str:
+        if text and not re.match(rf"(?:{schemes})://[^/]", text):
+            raise ValueError(text)
+        return text
+
+    return parse
+
+
 def _some(text: str) -> str:
     if not text.strip():
         raise ValueError(text)
@@ -124,6 +141,30 @@ def _sign_up(text: str) -> str:
     if text.lower() not in ("closed", "pending", "open"):
         raise ValueError(text)
     return text.lower()
+
+
+def _drive_scope(text: str) -> str:
+    if text.lower() not in ("drive.file", "drive"):
+        raise ValueError(text)
+    return text.lower()
+
+
+def _batch_urls(text: str) -> str:
+    if text.lower() not in ("nobody", "admins", "members"):
+        raise ValueError(text)
+    return text.lower()
+
+
+def _each(pattern: str) -> Callable[[str], tuple[str, ...]]:
+    """Texts of a form (a pattern), with commas between."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = tuple(one.strip() for one in text.split(",") if one.strip())
+        if not all(re.fullmatch(pattern, one) for one in found):
+            raise ValueError(text)
+        return found
+
+    return parse
 
 
 def _long(text: str) -> str | None:
@@ -154,15 +195,32 @@ SIZE_OR_NONE = Kind(
     "a size, as `2GB`, or nothing", lambda text: parse_bytes(text) if text else None
 )
 DAYS_OR_NONE = Kind("a number above 0, or nothing", _days)
+LINES_OR_NONE = Kind(
+    "a whole number of 1 or more, or nothing",
+    lambda text: _at_least(int(text), 1) if text else None,
+)
+PREFIXED = Kind("small letters, digits, - and _", _prefix)
 CONCURRENCY = Kind("a whole number of 1 or more, or `auto`", parse_concurrency)
 FOLDER = Kind("a folder", _folder)
+FOLDER_OR_NONE = Kind("a path, or nothing", lambda text: _folder(text) if text else None)
 TEXT = Kind("a text", _some)
 TEXT_OR_NONE = Kind("a text, or nothing", lambda text: text or None)
 URL = Kind("an SQLAlchemy URL", lambda text: text)
+BROKER = Kind("an address, as amqp://user:password@host:5672/, or nothing", _reached("amqps?"))
+SEARCH = Kind("an address, as https://user:password@host:9200, or nothing", _reached("https?"))
+REDIS = Kind("an address, as redis://:password@host:6379/0, or nothing", _reached("rediss?"))
+BUCKET = Kind("a place, as s3://bucket/path, or nothing", _reached("s3"))
 ADDRESS_OR_NONE = Kind("an http:// or https:// address, or nothing", _address)
 LOG_FORM = Kind("json or pretty", _log_form)
 LEVEL = Kind("debug, info, warning or error", _level)
 SIGN_UP = Kind("closed, pending or open", _sign_up)
+DRIVE_SCOPE = Kind("drive.file or drive", _drive_scope)
+BATCH_URLS = Kind("nobody, admins or members", _batch_urls)
+BATCH_KEYS = Kind(
+    "variables and their hosts, as NAME@api.host with commas between, or nothing",
+    _each(r"[A-Za-z_][A-Za-z0-9_]*@[A-Za-z0-9.:\[\]-]+"),
+)
+MODULES = Kind("modules with commas between, or nothing", _each(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"))
 SECRET_KEY = Kind("at least 32 characters, or nothing", _long)
 NAMES = Kind(
     "names with commas between, or nothing",

@@ -8,17 +8,21 @@ from fastapi import FastAPI
 
 from wordmill.channels.api import (
     batches,
+    channels,
     commands,
     conversations,
+    documents,
     errors,
     exchange,
     folders,
     health,
+    local_models,
     me,
     messages,
     models,
     openai,
     people,
+    queues,
     recipes,
     runs,
     settings,
@@ -48,12 +52,13 @@ def make_app(house: House) -> FastAPI:
     )
     app.state.house = house
     errors.install(app)
+    # A request is held against one route after the other: first what programs ask often.
+    app.include_router(batches.openai)
     for part in (
-        openai, conversations, messages, exchange, folders, commands, recipes, runs, batches,
-        models, me, people, settings, health,
+        openai, batches, messages, conversations, runs, exchange, documents, folders, commands,
+        channels, recipes, queues, models, local_models, me, people, settings, health,
     ):  # fmt: skip
         app.include_router(part.router)
-    app.include_router(batches.openai)
     app.openapi = describing(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     app.add_middleware(Bounds, settings=house.settings)
     app.add_middleware(Logs)

@@ -17,6 +17,7 @@ from wordmill.channels.api.auth import Reads, Works, house_of
 from wordmill.channels.api.multipart import Form
 from wordmill.channels.api.shared import Json, Limit, Sent, shown
 from wordmill.errors import InvalidInput
+from wordmill.stores.base import Kind
 from wordmill.stores.base import Query as Search
 
 openai = APIRouter(prefix="/v1", tags=["OpenAI"])
@@ -51,6 +52,12 @@ class NewBatch(Sent):
     cache: bool = True
     budget: dict[Literal["requests", "tokens", "money"], float] = Field(default_factory=dict)
     metadata: Metadata = Field(default_factory=dict)
+    url: str | None = Field(default=None, examples=["https://models.example.org/v1"])
+    key: str | None = None
+    check: dict[str, Any] | None = Field(
+        default=None, alias="validate", examples=[{"choices": ["yes", "no"], "tries": 3}]
+    )
+    post: str | None = Field(default=None, examples=["house.answers:first_number"])
 
 
 @openai.post("/files")
@@ -152,10 +159,10 @@ def begin(
 ) -> JSONResponse:
     """Order a batch: 202, or 200 when this idempotency key has ordered it before."""
     told = sent.model_dump()
-    window = _window(told.pop("completion_window"))
-    wish = Wish(**told, window=window, once=idempotency_key)
+    window, validate = _window(told.pop("completion_window")), told.pop("check")
+    wish = Wish(**told, window=window, validate=validate, once=idempotency_key)
     found, new = house_of(request).order_batch(caller.person, wish)
-    return JSONResponse(_shown(found), 202 if new else 200)
+    return JSONResponse(batch_shown(found), 202 if new else 200)
 
 
 @router.get("/batches")
@@ -172,13 +179,13 @@ def listed(
     found = house_of(request).batches.all(
         caller.person.id, dataset=dataset, source=source, state=state, after=after, limit=limit
     )
-    return [_shown(one) for one in found]
+    return [batch_shown(one) for one in found]
 
 
 @router.get("/batches/{batch}")
 def stands(batch: str, caller: Reads, request: Request) -> Json:
     """How a batch stands, with all that was counted."""
-    return _shown(house_of(request).batches.get(caller.person.id, batch))
+    return batch_shown(house_of(request).batches.get(caller.person.id, batch))
 
 
 @router.get("/batches/{batch}/results")
@@ -215,17 +222,40 @@ def statistics(
     }
 
 
-@router.get("/batches/{batch}/events")
-async def events(batch: str, caller: Reads, request: Request) -> StreamingResponse:
-    """How a batch stands, as server-sent events: one when it changes, the last at its end."""
-    batches = house_of(request).batches
+@router.get("/batches/{batch}/events", response_model=None)
+async def events(
+    batch: str,
+    caller: Reads,
+    request: Request,
+    form: Literal["live", "list"] = "live",
+    kind: Annotated[list[Kind] | None, Query()] = None,
+    after: Annotated[str, Query(pattern="^([0-9]{1,15}-[0-9]{1,15})?$")] = "",
+    limit: Limit = 100,
+) -> StreamingResponse | Json:
+    """How a batch stands, as server-sent events: one when it changes, the last at its end.
+
+    form: `list` gives what has happened until now instead, by pages: states that it entered,
+    requests that were sent again with the causes, figures once a second, blocks that were given up,
+    words of the log.  kind: only such ones.  after: `next` of the page before.
+    """
+    house = house_of(request)
+    if form == "list":
+        found = await run_in_threadpool(
+            house.results.events, caller.person.id, batch, after=after, limit=limit,
+            kinds=kind or (),
+        )  # fmt: skip
+        return {
+            "items": [asdict(one) for one in found],
+            "next": found[-1].cursor if len(found) == limit else None,
+        }
+    batches = house.batches
     first = await run_in_threadpool(batches.get, caller.person.id, batch)
 
     async def told() -> AsyncIterator[str]:
         found, before = first, None
         while True:
             if found != before:
-                yield f"data: {json.dumps(_shown(found))}\n\n"
+                yield f"data: {json.dumps(batch_shown(found))}\n\n"
             else:
                 yield ": still here\n\n"
             if found.ended:
@@ -294,19 +324,19 @@ def find(
 @router.post("/batches/{batch}/cancel", status_code=202)
 def cancel_batch(batch: str, caller: Works, request: Request) -> Json:
     """Cancel a batch; what is answered stays."""
-    return _shown(house_of(request).cancel_batch(caller.person, batch))
+    return batch_shown(house_of(request).cancel_batch(caller.person, batch))
 
 
 @router.post("/batches/{batch}/resume", status_code=202)
 def resume_batch(batch: str, caller: Works, request: Request) -> Json:
     """Let a batch go on that a fault stopped."""
-    return _shown(house_of(request).resume_batch(caller.person, batch))
+    return batch_shown(house_of(request).resume_batch(caller.person, batch))
 
 
 @router.post("/batches/{batch}/retry", status_code=202)
 def again(batch: str, caller: Works, request: Request) -> Json:
     """A new batch out of the requests that failed."""
-    return _shown(house_of(request).retry_batch(caller.person, batch))
+    return batch_shown(house_of(request).retry_batch(caller.person, batch))
 
 
 @router.delete("/batches/{batch}", status_code=204)
@@ -393,7 +423,8 @@ def _openai(batch: Batch) -> Json:
     }  # fmt: skip
 
 
-def _shown(batch: Batch) -> Json:
+def batch_shown(batch: Batch) -> Json:
+    """A batch as JSON."""
     made = shown(batch)
-    del made["owner"]
+    del made["owner"], made["index"]
     return made

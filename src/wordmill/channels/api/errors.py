@@ -13,6 +13,7 @@ from wordmill.errors import (
     Conflict,
     ExportError,
     Forbidden,
+    HubError,
     InvalidInput,
     KeyMissing,
     ModelFailed,
@@ -43,6 +44,7 @@ _STATUS: tuple[tuple[type[WordmillError], int, str, str], ...] = (
     (KeyMissing, 424, "invalid_request_error", "provider_key_missing"),
     (ConfigError, 400, "invalid_request_error", "invalid_value"),
     (ExportError, 400, "invalid_request_error", "invalid_value"),
+    (HubError, 502, "upstream_error", "hub"),
     (StorageError, 503, "server_error", "storage"),
 )
 

@@ -46,7 +46,9 @@ def export(
     form: Literal["json", "markdown"] = "json",
 ) -> Response:
     """The conversation as a file."""
-    data = house_of(request).conversations.exported(caller.person, conversation, form)
+    data = house_of(request).conversations.exported(
+        caller.person, conversation, form, language=caller.person.language
+    )
     kind = "application/json" if form == "json" else "text/markdown; charset=utf-8"
     return Response(data, media_type=kind)
 

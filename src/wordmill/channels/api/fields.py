@@ -60,7 +60,8 @@ STOP: Final = Field(
 )
 FORM: Final = Field(
     "an object with a type of text, json_object or json_schema, and for the last a json_schema "
-    "with a schema",
+    "with a schema; for models of one's own also with a type of choices and a list of them, or of "
+    "regex and a pattern",
     lambda it: (
         isinstance(it, dict)
         and (
@@ -70,6 +71,10 @@ FORM: Final = Field(
                 and isinstance(it.get("json_schema"), dict)
                 and isinstance(it["json_schema"].get("schema"), dict)
             )
+            or (
+                it.get("type") == "choices" and bool(it.get("choices")) and _is_texts(it["choices"])
+            )
+            or (it.get("type") == "regex" and isinstance(it.get("pattern"), str))
         )
     ),
 )

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from wordmill.channels.api.auth import house_of
 from wordmill.channels.house import House
+from wordmill.channels.rooms.accounts import ChannelAccounts
 from wordmill.errors import Unauthenticated, WordmillError
 
 router = APIRouter(tags=["Health"])
@@ -27,8 +28,8 @@ def live() -> dict[str, str]:
 
 @router.get("/health/ready")
 def ready(request: Request) -> JSONResponse:
-    """It can work: database, disk, workers. 503 when not; a model or a door in trouble only
-    degrades it.
+    """It can work: database, disk, workers. 503 when not; a model or a door in trouble, or a Redis
+    that is away, only degrades it.
     """
     house, checks = house_of(request), {}
     try:
@@ -42,11 +43,24 @@ def ready(request: Request) -> JSONResponse:
     checks["jobs"] = "ok" if house.working else "the workers have ended"
     bad = {name: words for name, words in checks.items() if words != "ok"}
     models, channels = house.trouble(), house.troubled_channels()
-    status = "unready" if bad else "degraded" if models or channels else "ok"
-    return JSONResponse(
-        {"status": status, "checks": checks, "models": models, "channels": channels},
-        503 if bad else 200,
-    )
+    sharing = house.sharing.trouble()
+    if house.sharing.configured:
+        checks["sharing"] = sharing or "ok"
+    status = "unready" if bad else "degraded" if models or channels or sharing else "ok"
+    shown = {"status": status, "checks": checks, "models": models, "channels": channels}
+    if not bad and (rooms := _rooms(house)):
+        shown["rooms"] = rooms
+    return JSONResponse(shown, 503 if bad else 200)
+
+
+def _rooms(house: House) -> dict[str, dict[str, object]]:
+    """How each channel into chat rooms is, as it says itself."""
+    told = ("connected", "last_event", "encryption", "waiting")
+    return {
+        one.name: {"kind": one.kind, "running": one.running}
+        | {name: one.status.get(name) for name in told}
+        for one in ChannelAccounts(house.database, house.settings).listed()
+    }
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
@@ -81,5 +95,8 @@ def _readings(house: House) -> dict[str, tuple[str, list[str], Readings]]:
         f"model_{name}": (f"{name} of each model's open engines", ["model"], values)
         for name, values in lanes.items()
     }
+    for name, count in house.sharing.counts().items():
+        help_ = f"what this process shares in Redis: {name}"
+        readings[f"sharing_{name}"] = (help_, [], [((), count)])
     jobs: Readings = [((kind, state), float(count)) for kind, state, count in house.jobs.counts()]
     return {**readings, "jobs": ("jobs by kind and state", ["kind", "state"], jobs)}

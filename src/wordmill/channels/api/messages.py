@@ -157,7 +157,9 @@ async def events(
     """An answer as it grows (server-sent events), from `after` characters on.
 
     Each event's id is `text,reasoning,message`: characters so far, of an answer that may go on in
-    another message. `Last-Event-ID` takes it up again.
+    another message. `Last-Event-ID` takes it up again. `waiting`: its place in the queue of a local
+    model (`place` from 1, `seconds` about how long, `state` of the model), null where it does not
+    wait.
     """
     if found := _PLACE.fullmatch(request.headers.get("last-event-id", "")):
         after, thought, message = int(found[1]), int(found[2]), found[3]
@@ -170,6 +172,8 @@ async def events(
             said = event.offset + len(event.text)
             thoughts[event.message] = thoughts.get(event.message, 0) + len(event.reasoning)
             place = f"{said},{thoughts[event.message]},{event.message}"
-            yield f"id: {place}\ndata: {json.dumps(event._asdict())}\n\n"
+            waiting = None if event.waiting is None else event.waiting._asdict()
+            told = json.dumps({**event._asdict(), "waiting": waiting})
+            yield f"id: {place}\ndata: {told}\n\n"
 
     return StreamingResponse(pieces(), media_type="text/event-stream", headers=UNSTORED)

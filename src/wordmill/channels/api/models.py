@@ -74,6 +74,12 @@ def remove_model(model: str, caller: Admins, request: Request) -> None:
     house_of(request).remove_model(caller.person, model)
 
 
+@router.delete("/private-models", status_code=204, tags=["Models"])
+def remove_private_model(name: str, caller: Talks, request: Request) -> None:
+    """Remove a private model of one's own: a server that a batch named (`model@address`)."""
+    house_of(request).remove_private_model(caller.person, name)
+
+
 @router.get("/models/{model}/settings", tags=["Models"])
 def parameters(model: str, caller: Reads, request: Request) -> Json:
     """One's settings with a model, each with where its value comes from."""

@@ -10,6 +10,7 @@ from wordmill.channels.api.shared import Json, Sent
 from wordmill.errors import InvalidInput
 from wordmill.recipes import Recipe
 from wordmill.runs.desk import Wish
+from wordmill.runs.launch import MOST_PICKED
 from wordmill.types import Value
 
 router = APIRouter(prefix="/api", tags=["Recipes"])
@@ -24,6 +25,7 @@ class NewRun(Sent):
     recipe: a built-in recipe's name, or the YAML of one.  rows: without them 100.
     parameters: of the recipe.  budget: a ceiling, as `5usd,1000requests`.
     rest_of: an earlier run of the recipe, whose rows are completed.
+    picked: the numbers of those rows; without them all.
     """
 
     recipe: str
@@ -33,6 +35,7 @@ class NewRun(Sent):
     seed: int | None = None
     budget: str = ""
     rest_of: str | None = None
+    picked: tuple[int, ...] = Field(default=(), max_length=MOST_PICKED)
     cache: bool = True
 
     def wish(self) -> Wish:

@@ -72,7 +72,8 @@ class Local:
     def watch(self, answer: str) -> Iterator[Piece]:
         """An answer from its beginning."""
         for event in self._house.chat.watch(self._who, answer):
-            yield Piece(event.message, event.text, event.reasoning, event.state)
+            waiting = "" if event.waiting is None else event.waiting.words()
+            yield Piece(event.message, event.text, event.reasoning, event.state, waiting)
 
     def message(self, answer: str) -> Said:
         """A message as it stands now."""

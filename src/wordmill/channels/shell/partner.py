@@ -61,12 +61,16 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What came of an answer since the last one. message: its id, or where it goes on."""
+    """What came of an answer since the last one. message: its id, or where it goes on.
+
+    waiting: where its request stands in a queue, in words.
+    """
 
     message: str
     text: str = ""
     reasoning: str = ""
     state: State = "answering"
+    waiting: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from wordmill.chat.types import ENDED
 from wordmill.commands import Outcome, Suggestion
 from wordmill.commands.language import Proposal
 from wordmill.errors import ConfigError, InvalidInput, StorageError, Unauthenticated, WordmillError
+from wordmill.providers.base import Place as Waiting
 from wordmill.types import Value
 
 _LIMITS: Final = outbound.Limits(connect=10.0, first_byte=120.0, total=300.0)
@@ -113,9 +114,11 @@ class Remote:
             try:
                 for event in _events(stream):
                     tries = 0
+                    waiting = event.get("waiting")
                     piece = Piece(
-                        event["message"], event["text"], event["reasoning"], event["state"]
-                    )
+                        event["message"], event["text"], event["reasoning"], event["state"],
+                        "" if waiting is None else Waiting(**waiting).words(),
+                    )  # fmt: skip
                     if piece.message != answer:
                         answer, after, thought = piece.message, 0, 0
                     after, thought = after + len(piece.text), thought + len(piece.reasoning)

@@ -64,8 +64,8 @@ def safe(text: str) -> str:
 class Page(Protocol):
     """Where an answer is shown."""
 
-    def wait(self) -> None:
-        """Nothing has come for a moment."""
+    def wait(self, place: str = "") -> None:
+        """Nothing has come for a moment. place: in a queue, in words."""
 
     def thinking(self, text: str) -> None:
         """More of a model's reasoning."""
@@ -84,7 +84,7 @@ class Plain:
         self._file, self._terminal = file, terminal
         self._last = "\n"
 
-    def wait(self) -> None:
+    def wait(self, place: str = "") -> None:
         """Not shown."""
 
     def thinking(self, text: str) -> None:
@@ -111,15 +111,16 @@ class Rendered:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._text = ""
-        self._reasoning = ""
+        self._reasoning = self._place = ""
         self._began = time.monotonic()
         self._next = 0.0
         self._printed = False
         self._live: Live | None = None
         self._parser = MarkdownIt("commonmark").enable("table")
 
-    def wait(self) -> None:
+    def wait(self, place: str = "") -> None:
         """How long already, while there is nothing else to see."""
+        self._place = place
         if not self._text and not self._printed and time.monotonic() - self._began > _PATIENCE:
             self._draw()
 
@@ -168,7 +169,8 @@ class Rendered:
             return Shown(self._text)
         line = safe(self._reasoning).strip().rpartition("\n")[2][-200:]
         seconds = time.monotonic() - self._began
-        what = f"thinking: {line}" if line else f"waiting, {seconds:.0f} s"
+        waits = f"waiting, {seconds:.0f} s" + (f": {self._place}" if self._place else "")
+        what = f"thinking: {line}" if line else waits
         return Text(what, style="dim italic", overflow="ellipsis", no_wrap=True)
 
     def _settle(self) -> None:

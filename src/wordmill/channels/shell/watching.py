@@ -41,7 +41,7 @@ def watch(
     items: queue.Queue[Item] = queue.Queue()
     reader = threading.Thread(target=_read, args=(partner, answer, items), daemon=True)
     asked = stopped = 0
-    waited = 0.0
+    waited, waiting = 0.0, ""
 
     def hear(_: int, __: FrameType | None) -> None:
         nonlocal asked
@@ -60,7 +60,7 @@ def watch(
                 try:
                     item = items.get(timeout=0.1)
                 except queue.Empty:
-                    page.wait()
+                    page.wait(waiting)
                     waited += 0.1 if stopped else 0.0
                     if waited > _PATIENCE:
                         break
@@ -73,6 +73,7 @@ def watch(
                     page.end()
                     answer = item.message
                     turned(partner.message(answer))
+                waiting = item.waiting
                 if item.reasoning:
                     page.thinking(item.reasoning)
                 page.write(item.text)

@@ -4,7 +4,7 @@ Plain HTML from a template, because only an HTTP response can set a cookie; ever
 escaped. A form from another site is refused by its origin, and the cookie does not travel with it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from wordmill.channels.house import House
 from wordmill.channels.web import i18n
 from wordmill.channels.web.gate import COOKIE
+from wordmill.channels.web.settling import settle_beside
 from wordmill.errors import NotFound, TooMany, Unauthenticated, WordmillError
 
 STATE: Final = "wordmill-oidc"
@@ -45,6 +46,13 @@ class Link(NamedTuple):
 def make_entry(house: House) -> APIRouter:
     """The routes, kept out of the OpenAPI: they are pages."""
     router = APIRouter(include_in_schema=False)
+    _sign_in_routes(router, house)
+    _new_people_routes(router, house)
+    _shared_routes(router, house)
+    return router
+
+
+def _sign_in_routes(router: APIRouter, house: House) -> None:
     accounts = house.accounts
 
     @router.get("/login")
@@ -107,6 +115,10 @@ def make_entry(house: House) -> APIRouter:
         response.delete_cookie(COOKIE)
         return response
 
+
+def _new_people_routes(router: APIRouter, house: House) -> None:
+    accounts = house.accounts
+
     @router.get("/first")
     def first(request: Request, code: str = "") -> Response:
         if not accounts.people.none():
@@ -166,6 +178,8 @@ def make_entry(house: House) -> APIRouter:
             return _password(request, code, error)
         return _signed_in(request, house, token, "/")
 
+
+def _shared_routes(router: APIRouter, house: House) -> None:
     @router.get("/shared/{token}/{attachment}")
     def shared_file(token: str, attachment: str) -> Response:
         try:
@@ -184,11 +198,11 @@ def make_entry(house: House) -> APIRouter:
 
     @router.get("/shared/{token}")
     def shared(request: Request, token: str) -> Response:
-        _ = _texts(request)
+        _ = texts_of(request)
         try:
             branch = house.conversations.shared(token)
         except NotFound:
-            return _page(
+            return page(
                 request,
                 _("This link leads nowhere"),
                 words=_("It was never given out, or has been taken back."),
@@ -212,9 +226,7 @@ def make_entry(house: House) -> APIRouter:
             for one in branch.messages[-_SHOWN:]
             if one.role in ("user", "assistant") and (one.text or one.attachments)
         ]
-        return _page(request, branch.title or _("A conversation"), messages=said, wide=True)
-
-    return router
+        return page(request, branch.title or _("A conversation"), messages=said, wide=True)
 
 
 @cache
@@ -226,8 +238,8 @@ def _markdown() -> MarkdownIt:
 
 
 def _password(request: Request, code: str, error: WordmillError | None = None) -> Response:
-    _ = _texts(request)
-    return _page(
+    _ = texts_of(request)
+    return page(
         request,
         _("Choose a password"),
         words=_("The code is good once; an admin makes another."),
@@ -243,14 +255,14 @@ def _password(request: Request, code: str, error: WordmillError | None = None) -
 
 
 def _waits(request: Request) -> Response:
-    _ = _texts(request)
-    return _page(request, _("Thank you"), words=_("An admin has to let you in. Come back later."))
+    _ = texts_of(request)
+    return page(request, _("Thank you"), words=_("An admin has to let you in. Come back later."))
 
 
 def _login(
     request: Request, house: House, back: str, email: str = "", error: WordmillError | None = None
 ) -> Response:
-    _ = _texts(request)
+    _ = texts_of(request)
     links = []
     if house.settings.sign_up != "closed":
         links.append(Link("/sign-up", _("Create an account")))
@@ -259,7 +271,7 @@ def _login(
         buttons.append(
             Link("/login/oidc", _("Sign in with {name}").format(name=house.accounts.oidc.name))
         )
-    return _page(
+    return page(
         request,
         _("Sign in"),
         action="/login",
@@ -282,8 +294,8 @@ def _first(
     name: str = "",
     error: WordmillError | None = None,
 ) -> Response:
-    _ = _texts(request)
-    return _page(
+    _ = texts_of(request)
+    return page(
         request,
         _("Welcome to Wordmill"),
         words=_(
@@ -304,8 +316,8 @@ def _first(
 def _sign_up(
     request: Request, email: str = "", name: str = "", error: WordmillError | None = None
 ) -> Response:
-    _ = _texts(request)
-    return _page(
+    _ = texts_of(request)
+    return page(
         request,
         _("Create an account"),
         action="/sign-up",
@@ -320,7 +332,7 @@ def _sign_up(
     )
 
 
-def _page(
+def page(
     request: Request,
     title: str,
     *,
@@ -336,6 +348,7 @@ def _page(
     error: WordmillError | None = None,
     status: int = 200,
 ) -> HTMLResponse:
+    """A page before the workbench, in the browser's language."""
     if error is not None:
         status = {Unauthenticated: 401, TooMany: 429}.get(type(error), 400)
     text = (
@@ -364,11 +377,13 @@ def _template() -> Environment:
     return Environment(loader=PackageLoader("wordmill.channels.web"), autoescape=True)
 
 
-def _texts(request: Request):  # type: ignore[no-untyped-def]  # gettext's own function
+def texts_of(request: Request) -> Callable[[str], str]:
+    """gettext in the browser's language."""
     return i18n.texts(i18n.chosen(request.headers.get("accept-language"))).gettext
 
 
 def _signed_in(request: Request, house: House, token: str, back: str) -> Response:
+    settle_beside()
     response = RedirectResponse(_inside(back), 303)
     response.set_cookie(
         COOKIE,

@@ -5,8 +5,19 @@ from pathlib import Path
 import streamlit as st
 
 from wordmill.channels.web import place
-from wordmill.channels.web.views import batches, chat, explore, generate, models, people, settings
+from wordmill.channels.web.settling import settle
+from wordmill.channels.web.views import (
+    batches,
+    channels,
+    chat,
+    explore,
+    generate,
+    models,
+    people,
+    settings,
+)
 
+settle()
 here = Path(__file__).parent
 # Our own picture: Streamlit would have the browser fetch one of its icons from another server.
 icon = (here / "icon.svg").read_text(encoding="utf-8")
@@ -28,6 +39,9 @@ pages = {
     "models": st.Page(
         models.show, title=_("Models"), icon=":material/neurology:", url_path="models"
     ),
+    "channels": st.Page(
+        channels.show, title=_("Channels"), icon=":material/hub:", url_path="channels"
+    ),
     "people": st.Page(people.show, title=_("People"), icon=":material/group:", url_path="people"),
     "settings": st.Page(
         settings.show, title=_("Settings"), icon=":material/tune:", url_path="settings"
@@ -35,7 +49,7 @@ pages = {
 }
 place.pages(pages)
 if who.role != "admin":
-    del pages["people"]
+    del pages["people"], pages["channels"]
 page = st.navigation(list(pages.values()), position="top")
 place.close_beside(page.url_path)
 page.run()

@@ -3,10 +3,9 @@
 Streamlit keeps one configuration a process, so it is set here, once, before its app is made.
 """
 
-import gc
-from collections.abc import AsyncIterator
+import tomllib
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,56 +16,25 @@ from streamlit.runtime import RuntimeState
 
 from wordmill.channels.house import House
 from wordmill.channels.web import place
+from wordmill.channels.web.connecting import make_connecting
 from wordmill.channels.web.entry import make_entry
 from wordmill.channels.web.gate import Gate
+from wordmill.channels.web.settling import freeze
 from wordmill.errors import Unauthenticated
 from wordmill.settings import Settings
 
-OPTIONS: dict[str, Any] = {
-    "browser.gatherUsageStats": False,
-    "client.showErrorDetails": "none",
-    "client.toolbarMode": "minimal",
-    "runner.magicEnabled": False,
-    "server.enableStaticServing": False,
-    "server.fileWatcherType": "none",
-    "server.maxUploadSize": 20,
-    "theme.primaryColor": "#a6451f",
-    "theme.baseRadius": "0.45rem",
-    "theme.headingFontSizes": ["1.75rem", "1.4rem", "1.2rem", "1.1rem", "1rem", "1rem"],
-    "theme.chartCategoricalColors": [
-        "#a6451f",
-        "#3f6f8f",
-        "#7a8b3c",
-        "#8a5a9e",
-        "#c08a2d",
-        "#4d8b7a",
-        "#b0577a",
-        "#6b6f76",
-    ],
-    "theme.dark.primaryColor": "#e0855c",
-    "theme.dark.chartCategoricalColors": [
-        "#e0855c",
-        "#7fb2d3",
-        "#b3c46f",
-        "#c59ad6",
-        "#e3b866",
-        "#83c4b1",
-        "#e193b4",
-        "#a9afb8",
-    ],
-}
-"""Of Streamlit. Uploads in MB: what an attachment may have."""
-
-_HEAVY = ("altair", "numpy", "pandas", "pyarrow")
+OPTIONS = Path(__file__).with_name("streamlit.toml")
+"""Of Streamlit: its own `config.toml`, which `.streamlit` in a checkout points to."""
 
 
 def mount(app: FastAPI, house: House) -> None:
     """Add the pages before the workbench, then the workbench itself under everything else."""
-    for name, value in OPTIONS.items():
+    for name, value in options().items():
         config.set_option(name, value)
     place.enter(house)
     house.channels["web"] = _trouble
     app.include_router(make_entry(house))
+    app.include_router(make_connecting(house))
     pages = streamlit.App(str(Path(__file__).parent / "main.py"))
     app.mount("/", pages)
 
@@ -79,6 +47,19 @@ def mount(app: FastAPI, house: House) -> None:
 
     app.add_middleware(Gate, admits=admits, hosts=hosts_of(house.settings))
     app.router.lifespan_context = _beside(app.router.lifespan_context, pages)
+
+
+def options() -> dict[str, Any]:
+    """Streamlit's options by their whole names, as `theme.dark.primaryColor`."""
+    return dict(_flat(tomllib.loads(OPTIONS.read_text(encoding="utf-8"))))
+
+
+def _flat(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{path}{name}.")
+        else:
+            yield path + name, value
 
 
 def hosts_of(settings: Settings) -> tuple[str, ...]:
@@ -107,12 +88,7 @@ def _beside(first: Any, pages: streamlit.App) -> Any:
     async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
         own: AbstractAsyncContextManager[Any] = first(app)
         async with own as state, pages.lifespan()(app):
-            # Streamlit collects garbage after every run of a page, and that takes longer the more
-            # there is: what is loaded now stays for good and need not be looked at again.
-            for name in _HEAVY:
-                import_module(name)
-            gc.collect()
-            gc.freeze()
+            freeze()
             yield state
 
     return lifespan

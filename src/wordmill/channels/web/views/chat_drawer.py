@@ -10,9 +10,8 @@ import streamlit as st
 from wordmill.accounts import Person
 from wordmill.channels.house import House
 from wordmill.channels.web import parts, place
-from wordmill.channels.web.views import chat_shelf
+from wordmill.channels.web.views import chat_document, chat_shelf
 from wordmill.chat.answering import TOOLS
-from wordmill.chat.exporting import Form
 from wordmill.chat.types import Conversation
 from wordmill.commands.words import file_name
 from wordmill.models import REHEARSAL
@@ -189,24 +188,13 @@ def _away(house: House, who: Person, conversation: Conversation, _: Texts) -> No
                 st.rerun(scope="fragment")
     st.divider()
     row = st.container(horizontal=True)
-    _download(house, who, conversation, "Markdown", "markdown", "md", row, _)
-    _download(house, who, conversation, "JSON", "json", "json", row, _)
-
-
-def _download(
-    house: House,
-    who: Person,
-    conversation: Conversation,
-    label: str,
-    form: Form,
-    ending: str,
-    where: Any,
-    _: Texts,
-) -> None:
-    where.download_button(
-        _("Download as {format}").format(format=label),
-        lambda: house.conversations.exported(who, conversation.id, form),
-        file_name=f"{file_name(conversation.title)}.{ending}",
-        key=f"{form} {conversation.id}",
+    row.download_button(
+        _("Download as {format}").format(format="JSON"),
+        lambda: house.conversations.exported(who, conversation.id, "json"),
+        file_name=f"{file_name(conversation.title)}.json",
+        key=f"json {conversation.id}",
         icon=":material/download:",
+        help=_("All branches; it can be imported again."),
     )
+    st.divider()
+    chat_document.draw(house, who, conversation, _)

@@ -17,6 +17,7 @@ from wordmill.accounts import Person
 from wordmill.channels.house import House
 from wordmill.channels.web import parts, place
 from wordmill.chat.types import Message
+from wordmill.providers.base import Place
 
 TICK: Final = 0.12
 """Seconds between two drawings."""
@@ -39,6 +40,7 @@ class _View:
         self.message, self._waits = growing.message, waits
         self.text, self.reasoning = self.message.text, self.message.reasoning
         self.state = self.message.state
+        self._waiting: Place | None = None
         self._drawn: tuple[str, str] | None = None
         with growing.where:
             self._status = st.empty()
@@ -51,7 +53,7 @@ class _View:
         async for event in house.chat.watch_async(who, self.message.id, *seen):
             if event.message not in ("", self.message.id):
                 return
-            self.state = event.state
+            self.state, self._waiting = event.state, event.waiting
             self.text += event.text
             self.reasoning += event.reasoning
 
@@ -75,11 +77,24 @@ class _View:
         seconds = max(0, int((datetime.now(UTC) - self.message.created).total_seconds()))
         if self.message.role == "tool":
             words = _("The tool is at work, {seconds} s")
+        elif self._waiting is not None:
+            return f":material/hourglass: {_placed(self._waiting, _)}"
         elif self.text:
             words = _("Writing, {seconds} s")
         else:
             words = _("Thinking, {seconds} s")
         return f":material/pending: {words.format(seconds=seconds)}"
+
+
+def _placed(waiting: Place, _: Texts) -> str:
+    """Where a request stands in the queue of a local model."""
+    if waiting.state == "loading":
+        words = _("The model is being loaded.")
+    else:
+        words = _("Number {place} in line.")
+    if waiting.seconds is not None:
+        words += " " + _("About {seconds} s.")
+    return words.format(place=waiting.place, seconds=max(1, round(waiting.seconds or 0)))
 
 
 def watch(house: House, who: Person, growing: Sequence[Growing], _: Texts) -> None:

@@ -3,6 +3,7 @@
 A run is a job of the server: leaving the page stops nothing.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from wordmill.runs.show import by_cause, duration
 
 OWN: Final = "own"
 SHOWN: Final = 10
+MOST_DRAWN: Final = 1000
+"""Rows that can be picked from by hand."""
 _OPEN: Final = ("created", "running")
 _STARTER: Final = """\
 name: notes
@@ -59,10 +62,12 @@ def _wished(house: House, who: Person, _: Texts) -> Wish | None:
         st.caption(parts.plain(f"{recipe.description} {_columns(recipe, _)}"))
     left, right = st.columns(2)
     rest = _rest(desk, recipe, left, _)
-    most = rest.rows if rest is not None else 20
+    picked = _picked(desk, rest, recipe, _) if rest is not None else ()
+    most = len(picked) or (rest.rows if rest is not None else 20)
     rows = left.number_input(
-        _rows_label(recipe, _), min_value=1, value=most, key=f"rows {rest.id if rest else ''}"
-    )
+        _rows_label(recipe, _), min_value=1, value=most,
+        key=f"rows {rest.id if rest else ''} {len(picked)}",
+    )  # fmt: skip
     values = _parameters(recipe, left, _)
     model = _model(house, who, recipe, right, _)
     seed = right.number_input(
@@ -75,6 +80,7 @@ def _wished(house: House, who: Person, _: Texts) -> Wish | None:
     return Wish(
         recipe=text, rows=int(rows), parameters=values, model=model, seed=int(seed),
         budget=budget, rest_of=rest.id if rest else None,
+        picked=picked,
     )  # fmt: skip
 
 
@@ -173,25 +179,62 @@ def _parameters(recipe: Recipe, where: Any, _: Texts) -> Mapping[str, Any]:
 
 
 def _rest(desk: Desk, recipe: Recipe, where: Any, _: Texts) -> Run | None:
-    """An earlier run of the recipe whose rows lack something: scenarios without actions, say."""
+    """An earlier run of the recipe that is gone on from: scenarios without actions, say."""
     earlier = {
         run.id: run
         for run in desk.registry.all()
-        if run.name == recipe.name and run.state not in _OPEN and _lacks(run)
+        if run.name == recipe.name and run.state not in _OPEN
     }
     if not earlier:
         return None
     things = recipe.table or _("rows")
     chosen = where.selectbox(
-        _("Begin with {things} that lack something").format(things=things),
+        _("Begin with {things} of an earlier run").format(things=things),
         list(earlier), index=None, key=f"rest {recipe.name}", placeholder=_("none, all are new"),
         help=_("Rows of an earlier run: what they have is kept, what they lack is made, as the "
                "actions of scenarios."),
-        format_func=lambda one: _("{run}: {count} lack something").format(
-            run=one, count=f"{_lacks(earlier[one]):,}"
-        ),
+        format_func=lambda one: _earlier(earlier[one], _),
     )  # fmt: skip
     return earlier[chosen] if chosen else None
+
+
+def _earlier(run: Run, _: Texts) -> str:
+    if lacking := _lacks(run):
+        return _("{run}: {count} lack something").format(run=run.id, count=f"{lacking:,}")
+    return _("{run}: {count} rows").format(run=run.id, count=f"{run.rows:,}")
+
+
+def _picked(desk: Desk, run: Run, recipe: Recipe, _: Texts) -> tuple[int, ...]:
+    """The numbers of the rows that are clicked in a table of them; () for all."""
+    page = desk.rows_after(run.id, -1, MOST_DRAWN)
+    if not page.records:
+        return ()
+    things = recipe.table or _("rows")
+    event = st.dataframe(
+        [_short(one) for one in page.records], hide_index=True, width="stretch",
+        on_select="rerun", selection_mode="multi-row", key=f"picked {run.id}",
+    )  # fmt: skip
+    numbers = [int(str(one["row"])) for one in page.records]
+    picked = tuple(numbers[place] for place in event["selection"]["rows"] if place < len(numbers))
+    words = _("Tick the {things} to go on with; none ticked is all {count}.")
+    if picked:
+        words = _("{picked} of {count} {things} are picked.")
+    st.caption(
+        words.format(things=things, count=f"{page.total:,}", picked=f"{len(picked):,}")
+        + (" " + _("The first {count} are drawn.").format(count=f"{MOST_DRAWN:,}")
+           if page.total > MOST_DRAWN else "")
+    )  # fmt: skip
+    return picked
+
+
+def _short(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as a line: its number, of lists how much they hold, of the rest the value."""
+    cells = {name: record.plain(value) for name, value in row["values"].items()}
+    return {"row": row["row"]} | {
+        name: len(value) if isinstance(value, list) else json.dumps(value, ensure_ascii=False)
+        if isinstance(value, dict) else value
+        for name, value in cells.items()
+    }  # fmt: skip
 
 
 def _lacks(run: Run) -> int:

@@ -8,7 +8,7 @@ import streamlit as st
 from wordmill.accounts import Person
 from wordmill.channels.house import House
 from wordmill.channels.web import parts, place
-from wordmill.channels.web.views import tools
+from wordmill.channels.web.views import hub, local_models, tools
 from wordmill.models import checked
 from wordmill.providers.base import Model
 from wordmill.providers.presets import PRESETS
@@ -21,10 +21,32 @@ def show() -> None:
     who, house = place.person(), place.house()
     _ = place.texts(who)
     st.title(_("Models"), anchor=False)
+    which = {"all": _("All"), "here": _("On this machine"), "disk": _("Disk")}
+    if who.admin:
+        which["hub"] = _("From the hub")
+    wanted = st.session_state.pop("models-part", None)
+    if wanted is not None:
+        st.session_state["models-which"] = wanted
+    part = st.segmented_control(
+        _("Which"), list(which), format_func=which.__getitem__, default="all",
+        key="models-which", label_visibility="collapsed",
+    )  # fmt: skip
+    st.space("small")  # where the bar of a table below lies on a telephone
+    if part in ("here", "disk", "hub"):
+        draw = {"here": local_models.show, "disk": local_models.disk, "hub": hub.show}[part]
+        with parts.said():
+            draw(house, who, _)
+        return
+    _all(house, who, _)
+
+
+def _all(house: House, who: Person, _: Texts) -> None:
+    """The catalog."""
     with parts.said():
         found = house.catalog.all()
         _table(house, who, found, _)
         _test(house, who, [model.name for model, _source in found], _)
+    _private(house, who, _)
     if who.admin:
         _add(house, who, _)
         own = {model.name: model for model, source in found if source == "catalog"}
@@ -113,6 +135,21 @@ def _add(house: House, who: Person, _: Texts) -> None:
                     )
                     st.toast(_("Added."))
                     st.rerun()
+
+
+def _private(house: House, who: Person, _: Texts) -> None:
+    """Servers that batches of this person named by their addresses."""
+    names = [model.name for model in house.private_models(who)]
+    if not names:
+        return
+    with st.expander(_("Servers that your batches named"), icon=":material/dns:"):
+        st.caption(_("Nobody else sees them. A batch that names one again makes it again."))
+        row = st.container(horizontal=True, vertical_alignment="bottom")
+        name = row.selectbox(_("Name"), names, key="private which", width=480)
+        if row.button(_("Remove"), key="private remove"):
+            with parts.said():
+                house.remove_private_model(who, name)
+                st.rerun()
 
 
 def _numbers(left: Any, right: Any, now: Model | None, _: Texts) -> Mapping[str, Any]:

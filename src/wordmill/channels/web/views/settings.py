@@ -12,6 +12,8 @@ from wordmill.accounts.rows import digest_of
 from wordmill.channels.house import House
 from wordmill.channels.web import i18n, parts, place
 from wordmill.channels.web.gate import COOKIE
+from wordmill.channels.web.views import settings_documents
+from wordmill.channels.web.views.settings_chats import chat_accounts
 from wordmill.settings import table
 
 Texts = Callable[[str], str]
@@ -24,11 +26,12 @@ def show() -> None:
     who, house = place.person(), place.house()
     _ = place.texts(who)
     st.title(_("Settings"), anchor=False)
-    names = [_("Me"), _("API keys"), _("Provider keys"), _("Used")]
+    names = [_("Me"), _("Documents"), _("API keys"), _("Provider keys"), _("Used")]
     if who.admin:
         names.append(_("This server"))
-    tabs = st.tabs(names)
-    draw = (_me, _api_keys, _provider_keys, _used, _server)
+    wanted = _("Documents") if st.query_params.get("tab") == "documents" else names[0]
+    tabs = st.tabs(names, default=wanted)
+    draw = (_me, settings_documents.show, _api_keys, _provider_keys, _used, _server)
     for tab, part in zip(tabs, draw, strict=False):
         with tab, parts.said():
             part(house, who, _)
@@ -60,6 +63,7 @@ def _me(house: House, who: Person, _: Texts) -> None:
                 house.accounts.sessions.revoke(who, session.digest)
                 st.rerun()
     st.link_button(_("Sign out here"), "/logout", icon=":material/logout:")
+    chat_accounts(house, who, _)
 
 
 def _password(house: House, who: Person, _: Texts) -> None:

@@ -1,0 +1,1 @@
+"""Documents: Markdown as Word, ODT, PDF; and Google Drive, where they may go."""
