@@ -1,15 +1,19 @@
 """Workers that come and go: crashes, memory, swaps, idle ones; nothing that waits is lost."""
 
+import asyncio
 import json
 import os
 import signal
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.model_server.conftest import Library, Server, Start, text_of, until
+from tests.model_server.conftest import LIMITS, Library, Server, Start, stub_command, text_of, until
+from wordmill.model_server.pool import Pool
 from wordmill.model_server.types import Described
 
 KILLED = (
@@ -114,14 +118,31 @@ def test_the_end_of_the_server_does_not_wait_for_long_answers(
 
 @pytest.mark.parametrize("how", ["hang", "stand"])
 def test_a_worker_that_hangs_is_ended(start: Start, how: str) -> None:
-    server = start(hang=2.0)
+    server = start(hang=5.0)  # longer than a worker has no turn on a busy machine
     before = server.worker() if server.ask().status_code == 200 else 0
     with ThreadPoolExecutor() as pool:
         hung = pool.submit(server.ask, how, max_tokens=1)
         until(lambda: not alive(before))
         assert server.ask("fine", person="bob", max_tokens=1).status_code == 200
         words = hung.result(30).json()["error"]["message"]
-    assert "ended in mid-answer: it did nothing for 2 s, and was ended. It is started" in words
+    assert "ended in mid-answer: it did nothing for 5 s, and was ended. It is started" in words
+
+
+def test_a_server_that_stood_still_holds_it_against_no_worker(library: Library) -> None:
+    async def stand() -> bool:
+        pool = Pool(library, stub_command, replace(LIMITS, hang=1.0))
+        looking = asyncio.create_task(pool.run())
+        worker = (await pool.load("tiny")).worker
+        assert worker is not None
+        worker.asked = time.monotonic()  # a question is under way
+        time.sleep(2.5)  # a laptop that slept, a machine that had no turn for this process
+        await asyncio.sleep(1.0)
+        looking.cancel()
+        ended = worker.ended
+        await pool.close(0.0)
+        return ended
+
+    assert not asyncio.run(stand())
 
 
 def test_a_model_that_cannot_be_loaded_says_why(server: Server) -> None:

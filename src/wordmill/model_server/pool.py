@@ -148,9 +148,12 @@ class Pool:
 
     async def run(self) -> None:
         """Look after the workers until cancelled."""
-        sampled = 0.0
+        sampled, looked = 0.0, time.monotonic()
         while True:
             await asyncio.sleep(LOOK)
+            stood, looked = time.monotonic() - looked - LOOK, time.monotonic()
+            if stood > LOOK:
+                self._excuse(stood)
             for served in list(self.models.values()):
                 self._look_after(served)
             if time.monotonic() - sampled >= EVERY:
@@ -470,6 +473,13 @@ class Pool:
         served.again = time.monotonic() + pause
 
     # Looking after them.
+
+    def _excuse(self, seconds: float) -> None:
+        """This process stood still, and could hear nobody: no worker's silence is counted."""
+        for served in self.models.values():
+            for worker in served.processes:
+                if worker.asked is not None:
+                    worker.asked += seconds
 
     def _look_after(self, served: Served) -> None:
         worker, now = served.worker, time.monotonic()
