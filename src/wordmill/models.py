@@ -412,7 +412,7 @@ def _checked_url(model: Model) -> str:
             f"{url!r} has more than an address: leave out what begins with ? or #. "
             "A key goes into --key-env, another parameter into --header."
         )
-    for ending in ("/chat/completions", "/completions", "/models", "/embeddings"):
+    for ending in ("/chat/completions", "/completions", "/models", "/embeddings", "/rerank"):
         if parts.path.endswith(ending):
             raise ConfigError(
                 f"{url!r} is the address of one operation; the base URL ends before it: "

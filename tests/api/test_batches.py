@@ -454,7 +454,8 @@ def test_files_and_results_lie_in_a_bucket(
     ]  # fmt: skip
     assert not (home / "files").exists()
     with server.client("bob") as http:
-        assert http.delete(f"/api/batches/{done.id}").status_code == 204
+        gone = http.delete(f"/api/batches/{done.id}")
+        assert gone.status_code == 204, gone.text
     listed = s3_server.client().list_objects_v2(Bucket="a-server-s-files")["Contents"]
     assert [one["Key"] for one in listed] == [f"wordmill/files/{done.input_file_id}"]
     assert not (home / "batches" / done.id).exists()

@@ -24,7 +24,8 @@ RECIPE = "name: notes\nmodel: rehearsal\ncolumns:\n  mood: {type: category, valu
 # What belongs to nobody in particular: it is the same for everybody, or makes something new.
 SHARED = {
     "GET /v1/models", "GET /v1/models/{model}", "POST /v1/chat/completions",
-    "POST /v1/completions", "POST /v1/embeddings", "POST /v1/responses",
+    "POST /v1/completions", "POST /v1/embeddings", "POST /v1/rerank",
+    "POST /v1/responses",
     "GET /api/me", "GET /api/me/usage", "GET /api/keys", "POST /api/keys",
     "GET /api/conversations", "POST /api/conversations", "GET /api/search",
     "POST /api/attachments", "GET /api/folders", "POST /api/folders", "POST /api/import",

@@ -1,9 +1,11 @@
 """What every engine must do. An engine's own test inherits it, and says how its models are loaded.
 
 `models` of a subclass: a callable (family, options) -> a loaded engine, kept for the session.
+`long`: a model with a window of `WINDOW`, loaded with the options `LONG`.
 """
 
 import json
+import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +22,8 @@ GREEDY = Sampling(max_tokens=reference.NEW, temperature=0)
 DRAWN = Sampling(max_tokens=16, temperature=1.3, top_k=4)
 """Of few tokens: among many, the last digit of a sum decides between neighbours, and that digit
 depends on who else is in the batch and on what was kept of an earlier prompt."""
+WINDOW = 8192
+LONG = replace(EXACT, cache_tokens=WINDOW)
 STEPS = 5000
 """Steps within which any of these answers is over."""
 
@@ -72,6 +76,12 @@ def one(engine: Backend, prompt: Sequence[int], sampling: Sampling) -> Answer:
     return answers(engine, {1: (prompt, sampling)})[1]
 
 
+def drawn(length: int, seed: int) -> list[int]:
+    """A prompt of so many tokens, none of them special."""
+    draw = random.Random(seed)
+    return [draw.randrange(20, 500) for _ in range(length)]
+
+
 def _same(found: list[list[int]], rows: list[list[int]]) -> None:
     """llama.cpp keeps special tokens out of an answer without an end: until one, all are equal."""
     for made, row in zip(found, rows, strict=True):
@@ -87,6 +97,10 @@ class Contract:
 
     @pytest.fixture
     def models(self) -> Models:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def long(self) -> Backend:
         raise NotImplementedError
 
     @pytest.fixture
@@ -174,6 +188,23 @@ class Contract:
         assert {piece.request for piece in seen} == {2}
         assert seen[-1].finish == "length"
         assert sum(piece.count for piece in seen) == 3
+
+    def test_an_answer_goes_on_while_a_long_prompt_is_read(self, long: Backend) -> None:
+        prompt = drawn(4000, 1)
+        long.submit(101, drawn(20, 2), replace(GREEDY, max_tokens=4000))
+        while not any(piece.count for piece in long.step()):
+            pass
+        long.submit(102, prompt, GREEDY)
+        meanwhile = 0
+        for _ in range(STEPS):
+            pieces = long.step()
+            meanwhile += sum(piece.count for piece in pieces if piece.request == 101)
+            if any(piece.count for piece in pieces if piece.request == 102):
+                break
+        # A token at each of its pieces, of which there are 31.
+        assert meanwhile >= len(prompt) // LONG.batch_tokens // 2
+        for request in (101, 102):  # numbers that no other answer has: its last pieces come late
+            long.cancel(request)
 
     def test_an_end_token_ends_an_answer_and_is_no_part_of_it(self, llama: Backend) -> None:
         rows = reference.rows()["llama"]["greedy"][1]

@@ -2,15 +2,25 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.backends import reference
-from tests.backends.contract import EXACT, GREEDY, Contract, Models, one
+from tests.backends.contract import (
+    EXACT,
+    GREEDY,
+    LONG,
+    WINDOW,
+    Answer,
+    Contract,
+    Models,
+    drawn,
+    one,
+)
 from wordmill.backends import openvino
 from wordmill.backends.base import Options
 from wordmill.errors import ConfigError, InvalidInput
@@ -22,6 +32,22 @@ def kept(keeping: Callable[..., Any], converted: Path) -> Models:
     return models
 
 
+@pytest.fixture(scope="module")
+def longer(converted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = shutil.copytree(converted / "llama", tmp_path_factory.mktemp("long") / "llama")
+    config = json.loads((folder / "config.json").read_text())
+    config["max_position_embeddings"] = WINDOW
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def long(longer: Path) -> Iterator[openvino.OpenVino]:
+    engine = openvino.load(longer, LONG)
+    yield engine
+    engine.close()
+
+
 class TestOpenVino(Contract):
     # The converter takes GPT-2 with an older transformers than the one it asks for itself.
     families = ("llama", "qwen2", "qwen3", "mistral", "gemma")
@@ -29,6 +55,10 @@ class TestOpenVino(Contract):
     @pytest.fixture
     def models(self, kept: Models) -> Models:
         return kept
+
+    @pytest.fixture
+    def long(self, long: openvino.OpenVino) -> openvino.OpenVino:
+        return long
 
 
 def test_a_folder_that_is_not_converted_is_told_how(tmp_path: Path) -> None:
@@ -76,3 +106,41 @@ def test_a_long_prompt_is_read_in_pieces(kept: Models) -> None:
     engine = kept("llama", replace(EXACT, batch_tokens=32))
     made = one(engine, reference.prompts()[3], GREEDY)
     assert made.tokens == reference.rows()["llama"]["greedy"][3]
+
+
+class Counted:
+    """An engine, and the steps that it has made."""
+
+    def __init__(self, engine: openvino.OpenVino) -> None:
+        self.engine, self.words, self.submit, self.steps = engine, engine.words, engine.submit, 0
+
+    def step(self) -> Any:
+        self.steps += 1
+        return self.engine.step()
+
+    def ask(self, prompt: list[int]) -> tuple[Answer, int]:
+        """The answer, and the steps until its first token."""
+        self.steps = 0
+        made = one(cast(Any, self), prompt, GREEDY)
+        return made, self.steps - made.count + 1
+
+
+def test_what_an_earlier_prompt_began_with_is_not_read_again(longer: Path) -> None:
+    """OpenVINO does not tell how much it has kept: the steps tell, of 128 tokens each."""
+    prompt = drawn(3000, 3)
+    other = prompt[:2000] + drawn(200, 4)
+    engine, fresh = openvino.load(longer, LONG), openvino.load(longer, LONG)
+    try:
+        first, steps = Counted(engine).ask(prompt)
+        assert steps == -(-3000 // 128)
+        again, steps = Counted(engine).ask(prompt)
+        assert steps == 1
+        assert again.tokens == first.tokens
+        begun, steps = Counted(engine).ask(other)
+        assert steps <= 2
+        anew, steps = Counted(fresh).ask(other)
+        assert steps == -(-2200 // 128)
+        assert begun.tokens == anew.tokens
+    finally:
+        engine.close()
+        fresh.close()

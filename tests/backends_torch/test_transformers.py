@@ -11,7 +11,16 @@ import pytest
 import torch
 
 from tests.backends import reference
-from tests.backends.contract import EXACT, GREEDY, Contract, Models, answers, one
+from tests.backends.contract import (
+    EXACT,
+    GREEDY,
+    LONG,
+    WINDOW,
+    Contract,
+    Models,
+    answers,
+    one,
+)
 from tests.servers import tiny_models
 from wordmill.backends import transformers
 from wordmill.backends.base import Options, Sampling
@@ -31,6 +40,11 @@ class TestTransformers(Contract):
     @pytest.fixture
     def models(self, kept: Models) -> Models:
         return kept
+
+    @pytest.fixture
+    def long(self, tmp_path: Path) -> transformers.Transformers:
+        shape = replace(tiny_models.TINY, context=WINDOW)
+        return transformers.load(tiny_models.build(tmp_path, "llama", shape=shape), LONG)
 
 
 def test_the_golden_rows_are_what_generate_says_today(plain: Callable[[str], Path]) -> None:

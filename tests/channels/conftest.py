@@ -22,7 +22,7 @@ from wordmill.database import channels, now
 ANN = "@ann:example.org"
 BEN = "@ben:example.org"
 PASSWORD = mills.PASSWORD
-model = mills.model
+model, google = mills.model, mills.google
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers.gdrive import GDrive, serving
 from tests.servers.talking import Talking, talking
 from wordmill.accounts import LOCAL_PERSON, Person
 from wordmill.channels.house import House, open_house
@@ -25,6 +26,16 @@ def model() -> Iterator[Talking]:
     """The server behind the model `mock`; `say` may be changed."""
     with talking(lambda body: [f"You said: {body['messages'][-1]['content']}"]) as talk:
         yield talk
+
+
+@pytest.fixture
+def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[GDrive]:
+    """Google Drive, for houses that are opened from here on."""
+    with serving() as found:
+        monkeypatch.setenv("WORDMILL_GDRIVE_URL", found.url)
+        monkeypatch.setenv("WORDMILL_GDRIVE_CLIENT_ID", found.client)
+        monkeypatch.setenv("WORDMILL_GDRIVE_CLIENT_SECRET", found.secret)
+        yield found
 
 
 def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

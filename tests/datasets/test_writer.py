@@ -65,6 +65,7 @@ def test_what_a_run_leaves_behind(tmp_path: Path) -> None:
         "failed.jsonl",
         "recipe.yaml",
         "report.html",
+        "report.json",
         "run.json",
     ]
     table = pq.read_table(tmp_path / "data/rows-00000.parquet")

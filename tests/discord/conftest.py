@@ -12,7 +12,7 @@ from tests.servers.discord import Bot, StandIn, standing_in
 from tests.servers.talking import Talking
 from wordmill.channels.rooms.accounts import ChannelAccounts
 
-model = mills.model
+model, google = mills.model, mills.google
 
 
 @pytest.fixture

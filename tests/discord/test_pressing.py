@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.discord.conftest import Mill
 from tests.servers.discord import EPHEMERAL, Asking, buttons
+from tests.servers.gdrive import GDrive, connect
 from wordmill.channels.discord import slash
 from wordmill.commands import COMMANDS, Context
 
@@ -266,6 +267,26 @@ def test_saving_to_google_docs_says_what_is_missing(running: Mill) -> None:
     answer = running.hears("You said: one", room)
     asking = service.menu(running.bot, "Save to Google Docs", ann, answer["id"])
     assert "Google Drive" in told(running, asking)
+
+
+def test_saving_to_google_docs_gives_the_link(google: GDrive, running: Mill) -> None:
+    ann, service = running.knows("ann"), running.service
+    registered(running)
+    connect(running.house, running.people[ann])
+    room = running.direct(ann)
+    service.say(room, ann, "one")
+    answer = running.hears("You said: one", room)
+    service.say(room, ann, "two")
+    running.hears("You said: two", room)
+    asking = service.menu(running.bot, "Save to Google Docs", ann, answer["id"])
+    text = told(running, asking)
+    (made,) = google.documents()
+    assert f"https://docs.google.com/document/d/{made['id']}/edit" in text
+    assert asking.private
+    with zipfile.ZipFile(io.BytesIO(google.data[made["id"]])) as opened:
+        document = opened.read("word/document.xml").decode()
+    assert "You said: one" in document
+    assert "You said: two" not in document
 
 
 def test_money_is_spent_after_a_yes_alone(running: Mill) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import update
 
 from tests.documents.conftest import png
 from tests.documents.reading import read
-from tests.servers.gdrive import GDrive, serving
+from tests.servers.gdrive import GDrive, connect, serving
 from wordmill.accounts import LOCAL_PERSON, Person
 from wordmill.accounts.identities import guest_address
 from wordmill.channels.house import House, open_house
@@ -101,16 +101,6 @@ def ann(house: House) -> Talk:
 def bob(house: House, ann: Talk) -> Talk:
     create = house.accounts.people.create
     return talk(house, create(ann.person, "bob@example.org", "Bob", PASSWORD, "member"))
-
-
-def connect(house: House, person: Person) -> None:
-    """As a browser does it."""
-    begun = house.accounts.drives.begin(person, BACK)
-    answer = httpx.get(begun.url)
-    query = parse_qs(urlsplit(answer.headers["location"]).query)
-    house.accounts.drives.finish(
-        person, {name: values[0] for name, values in query.items()}, begun.state
-    )
 
 
 def test_the_last_answer_another_and_a_range(ann: Talk) -> None:

@@ -125,6 +125,11 @@ def test_the_catalog_has_the_context_that_an_engine_gives(models: LocalModels, l
     whole = need(long, long.dtype, engine="transformers", context=16_384)
     assert found[512] == found[None] == found[16_384] == whole.memory
     assert found[32_768] == whole.memory + whole.cache
+    # llama.cpp keeps earlier prompts beside it, half as much.
+    kept = described(replace(model, facts=long, engine="gguf"))
+    alone = need(long, long.dtype, engine="gguf", context=16_384)
+    assert kept.options["kept_bytes"] == alone.cache // 2
+    assert kept.memory == alone.memory + alone.cache // 2
 
 
 def test_of_what_was_made_the_removed_one_goes_alone(models: LocalModels, llama: Path) -> None:

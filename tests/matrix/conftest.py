@@ -16,7 +16,7 @@ from tests.servers.talking import Talking
 from wordmill.accounts import Person
 from wordmill.channels.rooms.accounts import ChannelAccounts
 
-model = mills.model
+model, google = mills.model, mills.google
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from nio import ShareGroupSessionResponse
 
 from tests.matrix.conftest import Mill
 from tests.matrix.somebody import Somebody
+from tests.servers.gdrive import GDrive, connect
 from tests.servers.talking import Talking
 from wordmill.channels.matrix import channel
 from wordmill.commands import COMMANDS
@@ -594,3 +595,21 @@ def test_commands_work_as_everywhere(mill: Mill, someone: Someone) -> None:
     text = ann.hears(room, mill.user, "--status", kind="m.notice")["text"]
     for command in COMMANDS:
         assert f"--{command.name}" in text
+
+
+def test_a_document_goes_to_google_docs_and_its_link_comes_back(
+    google: GDrive, mill: Mill, someone: Someone
+) -> None:
+    ann = someone()
+    mill.configure()
+    mill.start()
+    mill.knows(ann)
+    connect(mill.house, mill.people[ann.user])
+    room = direct(mill, ann)
+    ann.say(room, "Of mills")
+    ann.hears(room, mill.user, "You said: Of mills")
+    ann.say(room, "--make-docx")
+    link = "https://docs.google.com/document/d/"
+    told = ann.hears(room, mill.user, link, kind="m.notice")["text"]
+    (made,) = google.documents()
+    assert f"{link}{made['id']}/edit" in told

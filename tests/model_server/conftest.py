@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from wordmill.model_server.process import Command
 from wordmill.model_server.served import Limits
 from wordmill.model_server.serving import Wish, serve
 from wordmill.model_server.types import Described
@@ -145,7 +146,7 @@ def start(library: Library) -> Iterator[Start]:
     """Start a server with other limits; it ends with the test."""
     ends: list[Callable[[], None]] = []
 
-    def begin(**limits: Any) -> Server:
+    def begin(command: Command = stub_command, **limits: Any) -> Server:
         up = threading.Event()
         found: list[Address] = []
         loops: list[asyncio.AbstractEventLoop] = []
@@ -161,7 +162,7 @@ def start(library: Library) -> Iterator[Start]:
             target=serve,
             args=(settings, library, Wish(stop=stopping.wait)),
             kwargs={
-                "command": stub_command,
+                "command": command,
                 "limits": replace(LIMITS, **limits),
                 "ready": ready,
             },

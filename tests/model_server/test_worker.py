@@ -171,10 +171,29 @@ def test_a_stream_brings_what_the_whole_answer_is(worker: Worker) -> None:
     lines = [line for line in streamed.text.split("\n\n") if line]
     assert lines.pop() == "data: [DONE]"
     chunks = [json.loads(line.removeprefix("data: ")) for line in lines]
-    assert chunks[-1]["usage"] == whole["usage"]
+    told, wanted = chunks[-1]["usage"], whole["usage"]
+    assert told.pop("prompt_tokens_details") == {"cached_tokens": told["prompt_tokens"] - 1}
+    assert told.items() <= wanted.items()
     text = "".join(one["choices"][0]["delta"].get("content", "") for one in chunks[:-1])
     assert text == whole["choices"][0]["message"]["content"]
     assert chunks[-2]["choices"][0]["finish_reason"] == "length"
+
+
+def test_what_was_not_read_again_is_told(worker: Worker) -> None:
+    asked = {"max_tokens": 6, "temperature": 0, "ignore_eos": True}
+    text = "Of forty mills that grind, " * 4
+
+    def read(text: str, **more: Any) -> tuple[int, str]:
+        told = worker.chat(text, **asked, **more).json()
+        usage = told["usage"]
+        cached = usage["prompt_tokens_details"]["cached_tokens"]
+        return usage["prompt_tokens"] - cached, told["choices"][0]["message"]["content"]
+
+    first, said = read(text)
+    assert first > 40
+    assert read(text) == (1, said)
+    assert read(text + "one stands.")[0] < 40
+    assert read(text, seed=7) == (worker.chat(text, **asked).json()["usage"]["prompt_tokens"], said)
 
 
 def test_a_stop_ends_the_answer_before_it_even_across_pieces(worker: Worker) -> None:

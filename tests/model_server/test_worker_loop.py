@@ -12,7 +12,7 @@ from tests.model_server.conftest import until
 from wordmill.backends.base import Facts, Piece, Sampling
 from wordmill.errors import InvalidInput
 from wordmill.model_server.worker_http import rounds
-from wordmill.model_server.worker_loop import Full, Loop, Told, Work
+from wordmill.model_server.worker_loop import EngineDied, Full, Loop, Told, Work
 
 FACTS = Facts("scripted", 100, 2, "cpu", "", frozenset())
 WAY = Sampling(max_tokens=9)
@@ -46,6 +46,8 @@ class Scripted:
             raise InvalidInput("Not that one.", "prompt")
         if prompt == [14]:
             raise OverflowError("int too large")
+        if prompt == [15]:
+            raise MemoryError
         self.live[request] = 0
 
     def cancel(self, request: int) -> None:
@@ -172,8 +174,28 @@ def test_an_engine_that_fails_ends_every_answer_with_words():
     for one in told:
         last = whole(one)[1]
         assert last.finish == "error"
-        assert last.detail == "The engine failed: out of memory. It is started again."
+        assert last.died
+        assert last.detail == (
+            "The engine failed: there was not enough memory (out of memory). It is started again."
+        )
+    with pytest.raises(EngineDied, match="It is started again"):
+        run.ask()
+    with pytest.raises(EngineDied):
+        run.loop.embed(["a"])
     assert str(run.dead.get(timeout=30)) == "out of memory"
+    run.loop.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_request_with_which_the_engine_fails_is_told_as_well():
+    run = Run(["a"])
+    told = run.ask(prompt=(15,))
+    run.loop.start()
+    last = whole(told)[1]
+    assert (last.died, last.detail) == (
+        True, "The engine failed: there was not enough memory. It is started again.",
+    )  # fmt: skip
+    assert isinstance(run.dead.get(timeout=30), MemoryError)
     run.loop.close()
 
 

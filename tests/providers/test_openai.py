@@ -28,13 +28,14 @@ def shape(*messages: Message, schema: str | None = None, **parameters: object) -
 
 
 def test_paths() -> None:
-    kinds = ("chat", "completions", "embeddings", "responses", "/rerank")
+    kinds = ("chat", "completions", "embeddings", "rerank", "responses", "/classify")
     assert [provider().path(kind) for kind in kinds] == [
         "/chat/completions",
         "/completions",
         "/embeddings",
-        "/responses",
         "/rerank",
+        "/responses",
+        "/classify",
     ]
 
 
@@ -43,8 +44,8 @@ def test_what_is_no_path(kind: str) -> None:
     with pytest.raises(ConfigError) as caught:
         provider().path(kind)
     assert str(caught.value) == (
-        f"{kind!r} is no path of an API: it is one of chat, completions, embeddings, responses, "
-        'or begins with "/" and goes below the base URL.'
+        f"{kind!r} is no path of an API: it is one of chat, completions, embeddings, rerank, "
+        'responses, or begins with "/" and goes below the base URL.'
     )
 
 

@@ -20,9 +20,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
+import httpx
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from wordmill.accounts import Person
+from wordmill.channels.house import House
 
 FOLDER = "application/vnd.google-apps.folder"
 FILE_SCOPE = "https://www.googleapis.com/auth/drive.file"
@@ -332,3 +336,13 @@ def serving() -> Iterator[GDrive]:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield google
         server.shutdown()
+
+
+def connect(house: House, person: Person) -> None:
+    """Let somebody of a house sign in here, as a browser does it."""
+    begun = house.accounts.drives.begin(person, "http://127.0.0.1:1/drive/back")
+    answer = httpx.get(begun.url)
+    query = parse_qs(urlsplit(answer.headers["location"]).query)
+    house.accounts.drives.finish(
+        person, {name: values[0] for name, values in query.items()}, begun.state
+    )

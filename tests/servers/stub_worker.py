@@ -6,22 +6,28 @@ the standard library alone, so it is up in a tenth of a second.
     slots, token_seconds, load_seconds: how it answers
     revision: named in its answers
     ballast: bytes of memory that it takes
-    fail: it says so instead of coming up;  short: as a fault of memory, while another worker of the
-        same models is there;  die: it ends with this code instead
+    capabilities: what it says that its model can
+    fail: it says so instead of coming up;  die: it ends with this code instead
+    short: while another worker of the same models is there, it says that memory is short instead;
+        `killed`: the system ends it;  a number: of more bytes than that it gets none, truly
+    ceiling: bytes of memory, more than which it does not get once it is up
 
 A prompt may hold `crash` (it is killed after two tokens), `crash-first` (before any), `hang` (it
 says nothing more, on no connection), `stand` (its engine stands still, and it says so), `refuse`
-(400), `once` (it is killed the first time only).
+(400), `once` (it is killed the first time only), `eat` (it takes memory until it gets no more,
+after two tokens and when the file `hungry` is in its folder).
 """
 
 import argparse
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 
 
@@ -113,6 +119,9 @@ class Stub:
                 data = [{"index": 0, "embedding": [0.5], "object": "embedding"}]
                 self.whole(writer, 200, {"data": data, "usage": usage, "model": self.name})
                 return
+            if path == "/v1/rerank":
+                self.rank(writer, body)
+                return
             message = {"role": "assistant", "content": "".join(words)}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
             shown = {"id": "x", "object": "chat.completion", "model": self.name}
@@ -126,6 +135,11 @@ class Stub:
             if number == 2 and "crash" in said:
                 await writer.drain()
                 os.kill(os.getpid(), signal.SIGKILL)
+            if number == 2 and "eat" in said:
+                await writer.drain()
+                while not (self.folder / "hungry").exists():
+                    await asyncio.sleep(0.02)
+                eat()
             self.event(writer, {"content": word})
             await writer.drain()
         self.event(writer, {}, finish="stop")
@@ -133,6 +147,15 @@ class Stub:
             self.chunk(writer, {"choices": [], "usage": usage, "model": self.name})
         self.raw(writer, b"data: [DONE]\n\n")
         writer.write(b"0\r\n\r\n")
+
+    def rank(self, writer: asyncio.StreamWriter, body: dict) -> None:
+        """By the words that a document shares with the query."""
+        words = set(body["query"].split())
+        scores = [len(words & set(text.split())) / len(words) for text in body["documents"]]
+        order = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.get("top_n")]
+        results = [{"index": index, "relevance_score": scores[index]} for index in order]
+        usage = {"prompt_tokens": 9, "total_tokens": 9}
+        self.whole(writer, 200, {"model": self.name, "results": results, "usage": usage})
 
     async def step(self, gone: "asyncio.Task[bytes]") -> None:
         if gone.done():
@@ -151,10 +174,12 @@ class Stub:
         writer.write(b"%x\r\n%s\r\n" % (len(data), data))
 
 
-async def run(stub: Stub) -> None:
+async def run(stub: Stub, capabilities: dict | None) -> None:
     server = await asyncio.start_server(stub.serve, "127.0.0.1", 0, backlog=512)
     port = server.sockets[0].getsockname()[1]
-    print(json.dumps({"port": port, "engine": "stub", "context": 4096}), flush=True)
+    told = {"port": port, "engine": "stub", "context": 4096}
+    told |= {"capabilities": capabilities} if capabilities else {}
+    print(json.dumps(told), flush=True)
     await server.serve_forever()
 
 
@@ -162,6 +187,24 @@ def end_with_input() -> None:
     while os.read(0, 4096):
         pass
     os._exit(0)
+
+
+def bound(most: int) -> None:
+    """No more memory than that, in bytes."""
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def eat() -> None:
+    """Take memory until there is none, and end with it as an engine does."""
+    held = []
+    try:
+        while len(held) < 1 << 16:
+            held.append(bytearray(1 << 20))  # never touched: addresses, and no more
+    except MemoryError:
+        held.clear()
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(70)
 
 
 def others(models: Path) -> list[Path]:
@@ -189,16 +232,24 @@ def main() -> None:
     if "fail" in behaviour:
         print(json.dumps({"error": behaviour["fail"]}), flush=True)
         sys.exit(1)
-    if "short" in behaviour and len(others(folder.parent)) > 1:
+    short = behaviour.get("short") if len(others(folder.parent)) > 1 else None
+    if short == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif short is True:
         print(json.dumps({"error": "The card is full.", "memory": True}), flush=True)
         sys.exit(1)
+    elif short:
+        bound(short)
     if "die" in behaviour:
         print("a library said something", file=sys.stderr)
         sys.exit(behaviour["die"])
     ballast = bytearray(behaviour.get("ballast", 0))
     ballast[::4096] = b"x" * len(ballast[::4096])
     threading.Thread(target=end_with_input, daemon=True).start()
-    asyncio.run(run(Stub(given.name or folder.name, folder, behaviour)))
+    if "ceiling" in behaviour:
+        bound(behaviour["ceiling"])
+    stub = Stub(given.name or folder.name, folder, behaviour)
+    asyncio.run(run(stub, behaviour.get("capabilities")))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from tests.servers import tiny_models
 from tests.web.bench import ADMIN, PASSWORD
 from wordmill.accounts import LOCAL_PERSON, Person, catalog_of
+from wordmill.backends.templates import FOLDED
 from wordmill.batches import Wish as BatchWish
 from wordmill.batches.outbox import DeadBlock
 from wordmill.batches.queues import Queue, Standing
@@ -460,6 +461,23 @@ def test_the_last_messages_and_the_earlier_ones(drawn: Drawn, house: House, ann:
     labelled(app.button, "Earlier").click().run()
     assert len(app.chat_message) == 60
     assert not [one for one in app.button if one.label == "Earlier"]
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_what_was_done_otherwise_for_an_answer_is_said_below_it(
+    drawn: Drawn, house: House, ann: Person, language: str
+) -> None:
+    add, talk = house.conversations.add, house.conversations.create(ann)
+    asked = add(ann, talk.id, "user", "Hello", door="test")
+    sent = {"dropped": 0, "degraded": [FOLDED, "the server refused `top_k`"]}
+    answer = add(ann, talk.id, "assistant", "", parent=asked.id, door="test", state="answering")
+    house.conversations.finish(answer.id, "done", text="Hi.", sent=sent)
+    app = drawn("chat", house.accounts.people.change(ann, ann.id, language=language))
+    app.query_params["c"] = talk.id
+    app.run()
+    folded = {"en": FOLDED, "de": "Die Gesprächsvorlage dieses Modells kennt keine Systemrolle:"}
+    assert folded[language] in words(app)
+    assert "the server refused `top_k`" in words(app)
 
 
 def test_somebody_elses_conversation_is_not_there(

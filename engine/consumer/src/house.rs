@@ -58,6 +58,11 @@ struct Entry {
 }
 
 impl Entry {
+    /// Whether a block of it is worked on, or what became of one is still being written down.
+    fn used(&self) -> bool {
+        self.users.load(Ordering::Acquire) > 1
+    }
+
     /// How long it may be idle: what it was granted may be wanted elsewhere.
     fn patience(&self) -> Duration {
         if self.granting.is_some() {
@@ -330,27 +335,32 @@ impl House {
 
     /// A place in the batch's session, which is started where there is none. The error is a sentence.
     pub async fn seat(&self, batch: &str) -> Result<Seat, String> {
-        let mut sessions = self.sessions.lock().await;
-        if sessions.get(batch).is_some_and(|entry| entry.seat.session.over()) {
-            sessions.remove(batch);
-            self.database.end_grant(batch, &self.holder).await?;
+        loop {
+            let mut sessions = self.sessions.lock().await;
+            match sessions.get_mut(batch) {
+                Some(entry) if !entry.seat.session.over() => {
+                    entry.idle = Instant::now();
+                    return Ok(entry.seat.clone());
+                }
+                // What its blocks have cost is still being written down, and is in the grant till then.
+                Some(entry) if entry.used() => {}
+                Some(_) => {
+                    sessions.remove(batch);
+                    self.database.end_grant(batch, &self.holder).await?;
+                }
+                None => {
+                    let (seat, granting) = self.opened(batch).await?;
+                    if let Some(until) = *self.leaving.borrow() {
+                        seat.session.tell(Command::Leave(until));
+                    }
+                    let entry = Entry { seat: seat.clone(), users: seat.users.clone(), idle: Instant::now(), granting };
+                    sessions.insert(batch.into(), entry);
+                    return Ok(seat);
+                }
+            }
+            drop(sessions);
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        if let Some(entry) = sessions.get_mut(batch) {
-            entry.idle = Instant::now();
-            return Ok(entry.seat.clone());
-        }
-        let (seat, granting) = self.opened(batch).await?;
-        if let Some(until) = *self.leaving.borrow() {
-            seat.session.tell(Command::Leave(until));
-        }
-        let entry = Entry { seat: seat.clone(), users: seat.users.clone(), idle: Instant::now(), granting };
-        sessions.insert(batch.into(), entry);
-        Ok(seat)
-    }
-
-    /// Its engine has ended: whoever comes next gets another one.
-    pub async fn forget(&self, batch: &str) {
-        self.sessions.lock().await.remove(batch);
     }
 
     async fn opened(&self, id: &str) -> Result<(Seat, Option<AbortHandle>), String> {
@@ -410,10 +420,10 @@ impl House {
             if let Some((code, message)) = words {
                 entry.seat.session.tell(Command::Abandon(code, message));
             }
-            if entry.users.load(Ordering::Acquire) > 1 {
+            if entry.used() {
                 entry.idle = Instant::now();
             }
-            let keep = entry.idle.elapsed() < entry.patience() && !entry.seat.session.over();
+            let keep = entry.used() || (entry.idle.elapsed() < entry.patience() && !entry.seat.session.over());
             if !keep {
                 entry.seat.session.tell(Command::Close);
                 if entry.granting.is_some() {

@@ -374,6 +374,7 @@ impl Run {
     }
 
     fn fail(&mut self, words: &str) {
+        self.over.store(true, Ordering::Release); // first: whoever is told asks for another one
         log::error(&format!("The engine of a batch has ended: {words}."), json!({"batch": self.setup.batch}));
         for (_, held) in std::mem::take(&mut self.held) {
             let _ = held.ended.send(End::Failed(format!("The engine ended: {words}")));

@@ -119,13 +119,9 @@ async fn answer(house: &House, block: &Block) -> Result<(), Stop> {
     let (ended, end) = oneshot::channel();
     let work = Work { number: block.number as u64, first: block.first as u64, fence: block.fence, data, bad, known, ended };
     if !seat.session.tell(Command::Add(Box::new(work))) {
-        house.forget(&block.batch).await;
         return Err(Stop::Failed("The engine of the batch has just ended.".into()));
     }
     let end = end.await.unwrap_or_else(|_| End::Failed("The engine of the batch has ended.".into()));
-    if matches!(end, End::Failed(_)) {
-        house.forget(&block.batch).await;
-    }
     match end {
         End::Done(segment) => {
             let counts = Counts::of(&segment);

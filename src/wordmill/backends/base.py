@@ -108,6 +108,7 @@ class Options:
     dtype: `float32`, `bfloat16` or `float16`.  context: tokens of prompt and answer together.
     slots: requests answered at once.  cache_tokens: tokens whose keys and values are kept.
     batch_tokens: tokens of prompts read in one step.
+    kept_bytes: of memory for earlier prompts beside `cache_tokens`, where an engine keeps such.
     """
 
     device: str | None = None
@@ -117,6 +118,7 @@ class Options:
     slots: int = 32
     cache_tokens: int = 0
     batch_tokens: int = 512
+    kept_bytes: int = 0
     remote_code: bool = False
 
 
@@ -154,6 +156,8 @@ class Piece:
     tokens: since the last piece; an end token is not among them.
     text: the same as text where the engine itself makes it, else None.
     made: how many tokens were made, where the engine tells no more than that.
+    cached: how many tokens of the prompt were not read again, because an earlier prompt began with
+        them; None where the engine does not tell.
     finish: set in the last piece of a request; `error` carries `detail`.
     """
 
@@ -164,6 +168,7 @@ class Piece:
     finish: Finish | None = None
     detail: str = ""
     made: int = 0
+    cached: int | None = None
 
     @property
     def count(self) -> int:

@@ -26,6 +26,14 @@ _POOLED: Final[dict[str, Pooling]] = {
 _STEP: Final = re.compile(r"[A-Za-z0-9_]{0,40}")
 
 
+def task_of(kind: str, *, sentences: bool) -> Task:
+    """What a model of a class is for. sentences: it is one of sentence-transformers' models."""
+    if kind.endswith("ForSequenceClassification"):
+        return "rerank"
+    reads = kind.endswith("Model") and not kind.endswith("LMHeadModel")
+    return "embeddings" if reads or sentences else "chat"
+
+
 @dataclass(frozen=True)
 class Reading:
     """How the vectors of a text's tokens become one. pooling: which of them.  unit: its length is
@@ -114,10 +122,7 @@ class Folder:
     @property
     def task(self) -> Task:
         """What the model is for, by its class and by what lies beside it."""
-        if self.kind.endswith("ForSequenceClassification"):
-            return "rerank"
-        reads = self.kind.endswith("Model") and not self.kind.endswith("LMHeadModel")
-        return "embeddings" if reads or (self.path / _MODULES).is_file() else "chat"
+        return task_of(self.kind, sentences=(self.path / _MODULES).is_file())
 
     @property
     def reading(self) -> Reading:

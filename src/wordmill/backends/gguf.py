@@ -64,6 +64,10 @@ SAMPLERS: Final = ("penalties", "temperature", "top_k", "typ_p", "top_p", "min_p
 TEMPLATE: Final = b"tokenizer.chat_template"
 HEAD: Final = 64 << 20
 """Bytes that the head of a file has at most; a vocabulary is most of it."""
+KEPT: Final = 256 << 20
+"""Bytes for earlier prompts that no slot holds any more, where nobody says how many."""
+ERRORS: Final = 1
+"""The verbosity at which llama.cpp says why it cannot load a file, and no more."""
 PATIENCE: Final = 0.02
 """Seconds that a step waits for a piece."""
 SLACK: Final = 16
@@ -109,9 +113,15 @@ class Gguf:
         """Tokens whose keys and values are kept, for all requests together."""
         parameters.n_ctx = self._room
         parameters.kv_unified = True
-        parameters.n_batch = max(parameters.n_batch, options.batch_tokens)
+        # Tokens of a step, of which each answer under way gets one: the rest is read of prompts.
+        parameters.n_batch = max(options.batch_tokens, 2 * slots)
+        parameters.n_ubatch = min(parameters.n_ubatch, parameters.n_batch)
+        # It would keep up to 8 GiB of earlier prompts, of which no estimate knows.
+        parameters.cache_ram_mib = -(-(options.kept_bytes or KEPT) >> 20)
+        # An idle slot stays as it is until its room is wanted: it may be too large to be kept.
+        parameters.cache_idle_slots = False
         parameters.warmup = False
-        parameters.verbosity = -1
+        parameters.verbosity = ERRORS
         parameters.api_keys = [key]
         parameters.ui = parameters.endpoint_slots = parameters.endpoint_props = False
         parameters.n_gpu_layers = 999 if (options.device or "cpu") != "cpu" else 0
@@ -304,7 +314,8 @@ class _Request:
             detail = f"llama.cpp refuses the request: {words}."
             return Piece(self.number, finish="error", detail=detail)
         choice = told["choices"][0]
-        made = told.get("timings", {}).get("predicted_n", self.tokens)
+        timings = told.get("timings", {})
+        made = timings.get("predicted_n", self.tokens)
         new, self.tokens = max(0, made - self.tokens), made
         finish: Finish | None = choice.get("finish_reason")
         logprobs: tuple[Logprob, ...] = ()
@@ -322,7 +333,13 @@ class _Request:
             )
             tokens = tuple(one["id"] for one in held["content"])
         return Piece(
-            self.number, tokens, choice["text"], logprobs=logprobs, finish=finish, made=new
+            self.number,
+            tokens,
+            choice["text"],
+            logprobs=logprobs,
+            finish=finish,
+            made=new,
+            cached=timings.get("cache_n"),
         )
 
 

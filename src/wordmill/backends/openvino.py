@@ -7,6 +7,7 @@ Its seed, penalties and grammar belong to each request. It has no typical sampli
 and tells only the logarithm of the token that it chose.
 """
 
+import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -69,6 +70,7 @@ class OpenVino:
     """A folder of OpenVINO's, answered by its own continuous batching."""
 
     def __init__(self, path: Path, options: Options) -> None:
+        _set_instructions(options)
         try:
             import openvino_genai as genai
         except ImportError as error:
@@ -283,6 +285,15 @@ class OpenVino:
 
 
 _PRECISIONS: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+
+def _set_instructions(options: Options) -> None:
+    """On one thread, do without AMX: its products in bfloat16 divide by zero there, and end the
+    process (github.com/openvinotoolkit/openvino/issues/33300). To be called before the library is
+    loaded, which reads the variable once.
+    """
+    if options.threads == 1:
+        os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
 
 
 def _properties(options: Options) -> dict[str, Any]:

@@ -6,7 +6,7 @@ docs/decisions/2026-11-21-slots-of-our-own.md.
 
 A step reads a piece of the prompts that wait, at most `batch_tokens`, and then makes one token of
 each answer. When the room for keys and values is short, the answer that came last steps aside and
-is read again later; nothing of it is lost.
+is read again later; nothing of it is lost. Of a prompt nothing is kept when its answer is over.
 """
 
 from collections import deque

@@ -25,7 +25,7 @@ import orjson
 
 from wordmill._engine import Blocks, Engine, Segment
 from wordmill.batches.functions import KIND, Functions, checked
-from wordmill.batches.types import Batch, Block
+from wordmill.batches.types import WORDLESS, Batch, Block
 from wordmill.columns.answers import AnswerForm, BySchema, Complaint, OneOf
 from wordmill.errors import InvalidInput
 from wordmill.settings import Settings
@@ -239,8 +239,10 @@ class Asker:
             if not isinstance(post, str):
                 raise InvalidInput("post is a function, written package.module:function.", "post")
             checked(post, self._settings)
-        if self._kind == "embeddings" and check is not None:
-            raise InvalidInput("Embeddings are no texts: they cannot be validated.", "validate")
+        if self._kind in WORDLESS and check is not None:
+            raise InvalidInput(
+                "Embeddings and scores are no texts: they cannot be validated.", "validate"
+            )
         return check, post
 
     @property

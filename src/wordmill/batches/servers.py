@@ -18,7 +18,7 @@ from wordmill import outbound
 from wordmill.accounts import Person, ProviderKeys, catalog_of
 from wordmill.batches.functions import checked as checked_function
 from wordmill.batches.python import check_of
-from wordmill.batches.types import Wish
+from wordmill.batches.types import KINDS, WORDLESS, Wish
 from wordmill.database import Database
 from wordmill.errors import ConfigError, Forbidden, InvalidInput
 from wordmill.models import checked
@@ -52,8 +52,10 @@ class Servers:
     def check(self, wish: Wish) -> None:
         """Whether a batch may be ordered so. Raises Forbidden, InvalidInput."""
         if wish.validate is not None:
-            if wish.endpoint == "/v1/embeddings":
-                raise InvalidInput("Embeddings are no texts: they cannot be validated.", "validate")
+            if KINDS.get(wish.endpoint) in WORDLESS:
+                raise InvalidInput(
+                    "Embeddings and scores are no texts: they cannot be validated.", "validate"
+                )
             check_of(wish.validate)
         if wish.post is not None:
             checked_function(wish.post, self._settings)

@@ -16,15 +16,18 @@ State: TypeAlias = Literal[
 ENDED: Final[tuple[State, ...]] = ("failed", "completed", "expired", "cancelled")
 
 Endpoint: TypeAlias = Literal[
-    "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"
+    "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/rerank"
 ]
 KINDS: Final[Mapping[str, str]] = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "completions",
     "/v1/responses": "responses",
     "/v1/embeddings": "embeddings",
+    "/v1/rerank": "rerank",
 }
 """The kind of request (as providers know it) of each endpoint."""
+WORDLESS: Final = ("embeddings", "rerank")
+"""Kinds whose answers are numbers."""
 
 BEYOND: Final = ("url", "key", "validate", "post")
 """Options that a batch only has when they were asked for."""

@@ -349,6 +349,8 @@ class Answering:
         calls: tool_calls.Calls,
     ) -> bool:
         """Write the end of an answer; whether it calls tools."""
+        if writing.length or state == "done":
+            asking.notes += asking.answer.notes()
         reply, record = asking.answer.reply, asking.sent()
         usage = timing = error = finish = None
         parts: list[Json] = []
@@ -420,6 +422,7 @@ class _Asking:
 
     made: its messages as they follow from the branch.
     record: what is kept of it beside them.  begun: what the answer begins with already.
+    notes: sentences on what it is for the model otherwise than one would think.
     """
 
     model: Model

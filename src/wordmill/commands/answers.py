@@ -174,7 +174,7 @@ def _counted(record: Mapping[str, Any]) -> str:
         words += f" ({off}, says the server)"
     if dropped := record.get("dropped"):
         words += f"; {dropped:,} earlier messages were not sent"
-    return f"{words}."
+    return "\n\n".join((f"{words}.", *map(str, record.get("degraded") or ())))
 
 
 @GROUP.command("Show the decoding mode.", permission="read", spoken=("decoding", "mode", "modus"))

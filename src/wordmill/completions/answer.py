@@ -110,6 +110,19 @@ class Answer:
         """Since it was begun, until it was closed."""
         return (self._ended or time.monotonic()) - self.started
 
+    @property
+    def tells(self) -> bool:
+        """Whether `notes` may have something to say."""
+        return any(provider.tells for provider in self.lane.providers.values())
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what the server makes of the request that its writer may not expect.
+
+        For an answer of which something has come. May ask the server: not for an event loop.
+        """
+        answered = self.lane.model if self.reply is None else self.reply.model
+        return self.lane.providers.get(answered, self.lane.provider).notes(self.sent)
+
     def cancel(self) -> None:
         """Close the connection to the server; what has come stays. From any thread."""
         self._cancelled = True

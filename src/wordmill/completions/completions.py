@@ -138,7 +138,7 @@ class Completions:
         door: str,
         unwanted: Callable[[], bool] = lambda: False,
     ) -> tuple[Reply, Json]:
-        """Another operation of the model's server (`embeddings`, `completions`, a literal path).
+        """Another operation of the model's server (`embeddings`, `rerank`, a literal path).
 
         unwanted: asked now and then whether nobody waits for it any more.  Raises as `ask`.
         """
@@ -176,6 +176,17 @@ class Completions:
             raise ModelFailed(model, reply.error, reply.detail)
         raw = record.bodies[0]
         return reply, json.loads(raw) if raw else {}
+
+    def notes(self, person: Person, model: str, body: Json) -> tuple[str, ...]:
+        """Sentences on what a model's server makes of a request, as an answer's `notes`.
+
+        Raises as `stream`.
+        """
+        lane = self.lanes.take(person.id, model)
+        try:
+            return lane.provider.notes(body)
+        finally:
+            self.lanes.release(lane)
 
     def close(self) -> None:
         """Close every engine; what is on its way ends."""

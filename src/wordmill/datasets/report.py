@@ -2,14 +2,17 @@
 
 This module decides what is worth showing and hands it to the template as plain views; `charts`
 has the shapes. Every text is escaped by the template's environment, and the page's own policy
-forbids it to load or run anything, so a hostile reply stays text.
+forbids it to load or run anything, so a hostile reply stays text. What is drawn lies beside the
+page as `report.json`, for those who draw it elsewhere or read the counts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from wordmill.datasets import charts
 from wordmill.datasets.charts import Bars, Columns, HeatMap, label
@@ -18,8 +21,10 @@ from wordmill.datasets.ledger import Ledger, Record, items_of
 from wordmill.datasets.manifest import Manifest
 from wordmill.datasets.pages import count, percent, plural, render
 from wordmill.datasets.statistics import WIDEST, Leaf, Pair, TableStatistics
+from wordmill.errors import StorageError
 from wordmill.types import Value
 
+FILE: Final = "report.json"
 OPENINGS: Final = 6
 NAMED: Final = 12
 """Values that a sentence lists by name."""
@@ -67,6 +72,22 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """All pictures of a report: `report.json`.
+
+    rows: of the main table; whole, turned_down (or not judged) and failed make them up.
+    """
+
+    name: str
+    rows: int
+    whole: int
+    turned_down: int
+    failed: int
+    sections: tuple[Section, ...]
+    maps: tuple[HeatMap, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Cause:
     """Why cells of a column failed, and how often; `example` is one of its sentences."""
 
@@ -100,13 +121,13 @@ class ShownRow:
     items: tuple[tuple[str, tuple[tuple[Shown, ...], ...]], ...]
 
 
-def report(
+def draw(
     info: DatasetInfo,
     manifest: Manifest,
     ledger: Ledger,
     statistics: Mapping[str, TableStatistics],
-) -> str:
-    """The page."""
+) -> Drawn:
+    """The pictures."""
     main = statistics[info.table]
     sampled = [column for column in main.columns if column.type in SAMPLED]
     made = [column for column in main.columns if column.type not in SAMPLED]
@@ -116,22 +137,52 @@ def report(
     ]
     for name, table in statistics.items():
         if name != info.table and name in manifest.tables:
-            rows = plural(manifest.tables[name].rows, "item")
+            items = plural(manifest.tables[name].rows, "item")
             each = manifest.tables[name].rows / max(ledger.rows, 1)
-            note = f"{rows}, {count(round(each, 2))} a row"
+            note = f"{items}, {count(round(each, 2))} a row"
             sections.append(_section(name, note, table, table.columns))
+    rows, turned_down = manifest.rows, ledger.turned_down_whole + ledger.unsure_whole
+    return Drawn(
+        info.name,
+        rows.made,
+        rows.made - turned_down - rows.failed,
+        turned_down,
+        rows.failed,
+        tuple(section for section in sections if section.cards or section.empty),
+        tuple(found for pair in main.pairs if (found := _heat_map(pair, main)) is not None),
+    )
+
+
+def report(
+    info: DatasetInfo,
+    manifest: Manifest,
+    ledger: Ledger,
+    statistics: Mapping[str, TableStatistics],
+    drawn: Drawn,
+) -> str:
+    """The page."""
     return render(
         "report.html.jinja",
         info=info,
         manifest=manifest,
         ledger=ledger,
-        sections=[section for section in sections if section.cards or section.empty],
-        maps=[found for pair in main.pairs if (found := _heat_map(pair, main)) is not None],
+        drawn=drawn,
         causes=_causes(ledger),
         found=sorted(ledger.found.items(), key=lambda pair: (-pair[1], pair[0])),
         rows_shown=[_shown_row(record, info) for record in ledger.shown_rows()],
         passed_over=sum(table.passed_over for table in statistics.values()),
     )
+
+
+def read_drawn(folder: Path) -> Drawn:
+    """The pictures of a dataset folder. Raises StorageError where there are none."""
+    path = folder / FILE
+    try:
+        return TypeAdapter(Drawn).validate_json(path.read_bytes())
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValidationError as error:
+        raise StorageError(f"{path} is not what this version of Wordmill writes.") from error
 
 
 def _causes(ledger: Ledger) -> list[Cause]:

@@ -4,7 +4,8 @@
     data/<linked>-00000.parquet   every item of a linked table: row, item, id, its fields
     failed.jsonl                  the rows where something failed, again
     recipe.yaml, run.json         what was run, and what came of it
-    README.md, report.html        the dataset card, and pictures
+    README.md                     the dataset card
+    report.html, report.json      pictures, and what they are drawn from
 
 `run.json` is written last: a folder with it is a complete dataset. Rows are taken in batches and
 written a row group at a time, so memory does not grow with the dataset.
@@ -28,7 +29,8 @@ from wordmill.datasets.kinds import Kind, scalars
 from wordmill.datasets.ledger import Ledger, Record
 from wordmill.datasets.manifest import FILE, manifest_of
 from wordmill.datasets.pages import compile_pages
-from wordmill.datasets.report import report
+from wordmill.datasets.report import FILE as DRAWN
+from wordmill.datasets.report import draw, report
 from wordmill.datasets.statistics import TableStatistics
 from wordmill.datasets.tables import TableFiles
 from wordmill.storage import WholeFile, said, write_whole
@@ -216,11 +218,10 @@ class DatasetWriter:
         then = self._then
         write_whole(self.folder / "recipe.yaml", self.info.recipe, then)
         write_whole(self.folder / "README.md", card(self.info, manifest, self._assembly), then)
-        write_whole(
-            self.folder / "report.html",
-            report(self.info, manifest, self._ledger, self._statistics),
-            then,
-        )
+        drawn = draw(self.info, manifest, self._ledger, self._statistics)
+        page = report(self.info, manifest, self._ledger, self._statistics, drawn)
+        write_whole(self.folder / "report.html", page, then)
+        write_whole(self.folder / DRAWN, orjson.dumps(drawn), then)
         self._remove_stale()
         text = orjson.dumps(manifest.model_dump(), option=orjson.OPT_INDENT_2)
         write_whole(self.folder / FILE, text + b"\n", then)

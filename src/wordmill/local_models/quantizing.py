@@ -89,72 +89,61 @@ def quantize(
     StorageError for too little room or a converter that failed; InterruptedError after a `stop`.
     """
     with _alone(models.folder, heard, stop):
-        return _quantize(models, name, to, owner, heard, stop, called, text)
-
-
-def _quantize(
-    models: LocalModels,
-    name: str,
-    to: str,
-    owner: str,
-    heard: Heard,
-    stop: Stop,
-    called: str,
-    text: str,
-) -> LocalModel:
-    model = models.registry.find(name)
-    if to not in TO:
-        raise InvalidInput(f"A model can be made {', '.join(TO)}, not {to[:40]!r}.", "to")
-    if model.form != "safetensors" or model.facts.task != "chat":
-        raise InvalidInput(
-            f"{name} is kept as {model.form} for {model.facts.task}; what can be converted is a "
-            "chat model of safetensors."
-        )
-    if model.remote_code:
-        raise InvalidInput(f"{name} runs code of its own, which the converter does not.")
-    called = called or f"{name}-{to}"
-    models.registry.check_free(called)
-    made = models.folder / "made"
-    place = made / called
-    for other in models.registry.all():
-        if other.path == place:
-            raise InvalidInput(f"{other.name} is kept at {place}: choose another name.", "name")
-    with said(made):
-        made.mkdir(parents=True, exist_ok=True)
-        for left in [*made.glob(".*.part"), place]:  # of a conversion that was killed
-            shutil.rmtree(left, ignore_errors=True)
-    _check_room(models, model, to)
-    python = _python(models, heard, stop)
-    making = made / f".{place.name}.part"
-    wish = {
-        "model": str(model.path), "to": TO[to], "out": str(making),
-        "text": (text or SAMPLE)[:TEXT],
-    }  # fmt: skip
-    try:
-        done = run(
-            "", json.dumps(wish), heard, stop, python=str(python),
-            arguments=("-I", converting.__file__), folder=made,
-            extra=_QUIET,
+        model = models.registry.find(name)
+        if to not in TO:
+            raise InvalidInput(f"A model can be made {', '.join(TO)}, not {to[:40]!r}.", "to")
+        if model.form != "safetensors" or model.facts.task != "chat":
+            raise InvalidInput(
+                f"{name} is kept as {model.form} for {model.facts.task}; what can be converted is "
+                "a chat model of safetensors."
+            )
+        if model.remote_code:
+            raise InvalidInput(f"{name} runs code of its own, which the converter does not.")
+        called = called or f"{name}-{to}"
+        models.registry.check_free(called)
+        made = models.folder / "made"
+        place = made / called
+        for other in models.registry.all():
+            if other.path == place:
+                raise InvalidInput(f"{other.name} is kept at {place}: choose another name.", "name")
+        with said(made):
+            made.mkdir(parents=True, exist_ok=True)
+            for left in [*made.glob(".*.part"), place]:  # of a conversion that was killed
+                shutil.rmtree(left, ignore_errors=True)
+        _check_room(models, model, to)
+        python = _python(models, heard, stop)
+        making = made / f".{place.name}.part"
+        wish = {
+            "model": str(model.path), "to": TO[to], "out": str(making),
+            "text": (text or SAMPLE)[:TEXT],
+        }  # fmt: skip
+        try:
+            done = run(
+                "", json.dumps(wish), heard, stop, python=str(python),
+                arguments=("-I", converting.__file__), folder=made,
+                extra=_QUIET,
+            )  # fmt: skip
+            write_whole(making / "wordmill.json", json.dumps({"dtype": to, "made_from": name}))
+            facts = facts_of(making)
+            with said(place):
+                making.rename(place)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+        quality = {
+            key: float(done[key]) for key in ("before", "after") if done.get(key) is not None
+        }
+        at = now()
+        made_model = LocalModel(
+            name=called, source="made", form="openvino", path=place, owner=owner, created=at,
+            updated=at, license=model.license, made_from=name, quality=quality,
+            size=sum(one.stat().st_size for one in place.rglob("*") if one.is_file()),
+            facts=replace(facts, parameters=model.facts.parameters),
         )  # fmt: skip
-        write_whole(making / "wordmill.json", json.dumps({"dtype": to, "made_from": name}))
-        facts = facts_of(making)
-        with said(place):
-            making.rename(place)
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
-    quality = {key: float(done[key]) for key in ("before", "after") if done.get(key) is not None}
-    at = now()
-    made_model = LocalModel(
-        name=called, source="made", form="openvino", path=place, owner=owner, created=at,
-        updated=at, license=model.license, made_from=name, quality=quality,
-        size=sum(one.stat().st_size for one in place.rglob("*") if one.is_file()),
-        facts=replace(facts, parameters=model.facts.parameters),
-    )  # fmt: skip
-    try:
-        return models.registry.add(made_model)
-    except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
-        raise
+        try:
+            return models.registry.add(made_model)
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
 
 
 @contextmanager

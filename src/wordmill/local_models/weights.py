@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from wordmill.backends.folders import task_of
 from wordmill.errors import InvalidInput
 from wordmill.local_models.gguf import read_gguf
 from wordmill.local_models.rules import check_file
@@ -112,7 +113,7 @@ def facts_from(
     dtype = max(counts, key=lambda name: counts[name]) if counts else ""
     facts = Facts(
         architecture=_architecture(config),
-        task=task_of(config, sentences=sentences),
+        task=_task(config, sentences),
         parameters=parameters,
         weights=weights,
         dtype=_DTYPES.get(dtype, ""),
@@ -146,14 +147,9 @@ def _declared(config: Mapping[str, Any]) -> str:
     return named if named in ("float32", "bfloat16", "float16") else ""
 
 
-def task_of(config: Mapping[str, Any], *, sentences: bool) -> Task:
-    """What a model is for, by the name of its architecture and by what lies beside it."""
-    name = _architecture(config)
-    if name.endswith("ForSequenceClassification"):
-        return "reranking"
-    if sentences or (name.endswith("Model") and not name.endswith("LMHeadModel")):
-        return "embeddings"
-    return "chat"
+def _task(config: Mapping[str, Any], sentences: bool) -> Task:
+    found = task_of(_architecture(config), sentences=sentences)
+    return "reranking" if found == "rerank" else found
 
 
 def has_template(path: Path) -> bool:

@@ -116,8 +116,14 @@ class Front:
 
     async def _models(self) -> Mapping[str, Any]:
         names = await asyncio.to_thread(self._pool.library.names)
-        data = [{"id": name, "object": "model", "owned_by": "local"} for name in names]
-        return {"object": "list", "data": data}
+        return {"object": "list", "data": [self._model(name) for name in names]}
+
+    def _model(self, name: str) -> Mapping[str, Any]:
+        """One model; with what it can do, as its worker says it, while it is loaded."""
+        one = {"id": name, "object": "model", "owned_by": "local"}
+        served = self._pool.models.get(name)
+        can = served.worker.told.get("capabilities") if served and served.worker else None
+        return {**one, "capabilities": can} if can else one
 
     def _places(self) -> Mapping[str, Any]:
         """Where those stand who wait and have a name."""
@@ -230,7 +236,8 @@ class _Handing:
                 self.figures.waited.add(time.monotonic() - self.ticket.arrived)
             try:
                 await self._through(worker)
-            except WorkerLost:
+            except WorkerLost as lost:
+                worker.ending = worker.ending or lost.ends
                 await self._lost(worker)
                 continue
             self.served.answered(time.monotonic() - self.ticket.taken)

@@ -81,6 +81,9 @@ def described(model: LocalModel, allowed: Collection[str] = ()) -> Described:
         streams = -(-CACHE_TOKENS // context) if model.facts.task == "chat" else 1
         wanted = need(model.facts, dtype, engine=engine, context=context, streams=streams)
         memory = wanted.memory
+        if engine == "gguf":
+            options["kept_bytes"] = wanted.cache // 2
+            memory += wanted.cache // 2
     return Described(
         name=model.name,
         path=model.path,

@@ -3,7 +3,9 @@
 An estimate decides before a model is loaded; once it is, what its process really has is counted.
 """
 
+import errno
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,16 @@ BASE: Final = {"gguf": 200 << 20, "openvino": 300 << 20, "transformers": 900 << 
 ON_GPU: Final = 1536 << 20
 """Bytes of the machine's own memory that a model on a GPU takes."""
 _WEIGHTS: Final = (".safetensors", ".gguf", ".bin")
+
+_SHORT: Final = re.compile(
+    r"bad_alloc|MemoryError|out of memory|(not enough|insufficient|too little) memory"
+    r"|more memory than available"
+    r"|(cannot|can't|could not|unable to|failed to) (allocate|map segment)"
+    r"|memory allocation of \d+ bytes failed"
+    r"|m_ptr != nullptr",  # as OpenVINO says it
+    re.IGNORECASE,
+)
+"""How libraries say that there is too little memory."""
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -74,6 +86,18 @@ def resident(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE
     except (OSError, IndexError):
         return 0
+
+
+def is_short(fault: BaseException | str) -> bool:
+    """Whether a fault, or what led to it, is a lack of memory; of a line, whether it says so."""
+    if isinstance(fault, str):
+        return _SHORT.search(fault) is not None
+    if isinstance(fault, MemoryError) or is_short(str(fault)):
+        return True
+    if isinstance(fault, OSError) and fault.errno == errno.ENOMEM:
+        return True
+    before = fault.__cause__ or fault.__context__
+    return before is not None and is_short(before)
 
 
 def _files(path: Path) -> list[Path]:

@@ -38,6 +38,8 @@ LOOK: Final = 0.5
 """Seconds between looks at what goes on."""
 ASKING: Final = 10.0
 """Seconds that a worker has to give its figures."""
+FOLLOW: Final = 1.0
+"""Seconds between looks at what the names of loaded models mean now."""
 RESERVE: Final = 0.03
 """Of the machine's memory and of a card's, that stays free for others."""
 
@@ -65,6 +67,8 @@ class Pool:
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: dict[str, float] = {}
+        self._following: set[str] = set()
+        """Names that are being looked up."""
         self.closing = False
 
     async def model(self, name: str) -> Served:
@@ -148,7 +152,7 @@ class Pool:
 
     async def run(self) -> None:
         """Look after the workers until cancelled."""
-        sampled, looked = 0.0, time.monotonic()
+        sampled, followed, looked = 0.0, 0.0, time.monotonic()
         while True:
             await asyncio.sleep(LOOK)
             stood, looked = time.monotonic() - looked - LOOK, time.monotonic()
@@ -161,6 +165,9 @@ class Pool:
                 self._relieve()
                 for served in list(self.models.values()):
                     self._sample(served)
+            if time.monotonic() - followed >= FOLLOW:
+                followed = time.monotonic()
+                for served in list(self.models.values()):
                     self._begin(self._follow(served))
 
     async def close(self, grace: float) -> None:
@@ -510,12 +517,15 @@ class Pool:
 
     async def _follow(self, served: Served) -> None:
         """Take what its name means now: other files, whether it is pinned, or that it is gone."""
-        if self._turn.locked():
+        if self._turn.locked() or served.name in self._following:
             return
+        self._following.add(served.name)
         try:
             model = await self._find(served.name)
         except Refused:
             return  # for the next look
+        finally:
+            self._following.discard(served.name)
         worker = served.worker
         if model is None:
             await self.unload(served.name)

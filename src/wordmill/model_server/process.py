@@ -37,6 +37,9 @@ _PASSED: Final = re.compile(
     r"CUDA_|NVIDIA_|HIP_|ROCR_|HSA_|OMP_|MKL_|OPENVINO_|LD_LIBRARY_PATH$|PYTORCH_|TORCH_|VIRTUAL_ENV$"
 )
 
+_STAMP: Final = re.compile(r"^[\d.]+ [A-Z] +|^The engine failed: ")
+"""What stands before the words in a line of llama.cpp's log, and in our own."""
+
 Command: TypeAlias = Callable[[Described], Sequence[str]]
 """What is run for a model: a program and its arguments."""
 
@@ -60,8 +63,10 @@ class Process:
         self.model, self.token = model, token
         self._child = child
         self._words: deque[str] = deque(maxlen=LINES)
-        self._ending = False
+        self._told_to = False
         self._reason = ""
+        self.ending = False
+        """Whether it said that it is about to end."""
         self.port = 0
         self.slots = 1
         """Requests that it answers at once."""
@@ -91,7 +96,7 @@ class Process:
     @property
     def meant(self) -> bool:
         """Whether it was told to end."""
-        return self._ending
+        return self._told_to
 
     def resident(self) -> int:
         """Bytes that it has in memory now."""
@@ -107,15 +112,31 @@ class Process:
         """How it ended, in words."""
         if self._reason:
             return self._reason
-        code = self._child.returncode
+        code, short = self._child.returncode, self._short_words()
         if code is not None and code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
             if name == "SIGKILL":
                 had = f" with {size(self.peak)} of memory" if self.peak else ""
                 return f"it was killed{had}; where memory is short, the system does that"
-            return f"it was ended by the signal {name}"
+            if not short:
+                return f"it was ended by the signal {name}"
+        if short:
+            return f"it ran out of memory ({short})"
         said = self.last_words()
         return f"it ended with the code {code}" + (f": {said}" if said else "")
+
+    @property
+    def short(self) -> bool:
+        """Whether it ended for lack of memory, as far as that can be known."""
+        killed = self._child.returncode == -signal.SIGKILL and not (self._reason or self._told_to)
+        return killed or bool(self._short_words())
+
+    def _short_words(self) -> str:
+        """Of what it wrote last, what tells of a lack of memory; "" for nothing."""
+        for line in reversed(self._words):
+            if memory.is_short(line):
+                return _STAMP.sub("", line.strip()).rstrip(".")[:500]
+        return ""
 
     def last_words(self) -> str:
         """What it wrote last to standard error, in a line; "" for nothing."""
@@ -159,7 +180,7 @@ class Process:
 
     async def stop(self, patience: float = TERM) -> None:
         """End it: its input closes, then SIGTERM, then SIGKILL; to all that it started."""
-        self._ending = True
+        self._told_to = True
         if not self.ended:
             if self._child.stdin is not None:
                 self._child.stdin.close()
@@ -206,20 +227,28 @@ class Process:
             except ValueError:
                 continue
             if not line:
-                await self._child.wait()
-                await asyncio.wait(self._reading, timeout=1.0)
-                raise WorkerFailed(self.why())
+                await self._over()
+                raise WorkerFailed(self.why(), memory=self.short)
             try:
                 told = json.loads(line)
             except ValueError:
                 continue  # a library that prints
             if isinstance(told, dict) and "error" in told:
-                short = bool(told.get("memory"))
-                raise WorkerFailed(str(told["error"]), lasting=True, memory=short)
+                words, short = str(told["error"]), bool(told.get("memory"))
+                if not short:  # a library may have told nobody but standard error
+                    await self._over()
+                    if said := self._short_words():
+                        words, short = f"there is not enough memory to load it ({said})", True
+                raise WorkerFailed(words, lasting=True, memory=short)
             if isinstance(told, dict) and isinstance(told.get("port"), int):
                 self.told, self.port = told, told["port"]
                 self._reading.append(asyncio.create_task(self._drain()))
                 return
+
+    async def _over(self) -> None:
+        """Wait until it has ended and its last words are read."""
+        await asyncio.wait([asyncio.create_task(self.wait())], timeout=KILL)
+        await asyncio.wait(self._reading, timeout=1.0)
 
     async def _drain(self) -> None:
         """Read on, so that what it prints does not fill the pipe."""

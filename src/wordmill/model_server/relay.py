@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 LOOPBACK: Final = "127.0.0.1"
+ENDS: Final = b"x-wordmill-ends"
+"""The header of a worker that cannot answer because it is about to end: another one may."""
 PIECE: Final = 1 << 16
 HEAD: Final = 1 << 16
 
@@ -19,7 +21,14 @@ _SIZE: Final = re.compile(rb"[0-9a-fA-F]{1,8}")
 
 
 class WorkerLost(Exception):
-    """A worker's connection broke, or it spoke no HTTP."""
+    """A worker's connection broke, or it spoke no HTTP.
+
+    ends: it said itself that it is about to end.
+    """
+
+    def __init__(self, words: str, *, ends: bool = False) -> None:
+        super().__init__(words)
+        self.ends = ends
 
 
 class Chunks:
@@ -129,6 +138,8 @@ async def ask(
         await writer.drain()
         told = await reader.readuntil(b"\r\n\r\n")
         status, headers = _head(told)
+        if ENDS in headers:
+            raise WorkerLost("its engine failed", ends=True)
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
         if writer is not None:
             writer.close()

@@ -161,7 +161,7 @@ class Served:
     def pump(self) -> None:
         """Hand free slots to those whose turn it is."""
         worker = self.worker
-        if worker is None or worker.ended or self.held:
+        if worker is None or worker.ended or worker.ending or self.held:
             return
         while worker.running < worker.slots:
             ticket = self.queue.take()

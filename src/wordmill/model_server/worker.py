@@ -85,8 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         backend = home.submit(load, given.engine, given.folder, options).result()
         template = Template(backend.words.template, backend.words.special)
     except (WordmillError, MemoryError, ImportError) as error:
-        words = str(error) or "There is not enough memory to load the model."
-        _say(out, {"error": words, "memory": isinstance(error, MemoryError)})
+        words, short = str(error), memory.is_short(error)
+        if short and not (words and isinstance(error, MemoryError)):
+            words = f"There is not enough memory to load it. {words}".strip()
+        _say(out, {"error": words, "memory": short})
         return 1
     name = given.name or given.folder.name
     return asyncio.run(_serve(name, backend, home, template, out))
@@ -103,7 +105,10 @@ async def _serve(
     code = [0]
 
     def died(error: BaseException) -> None:
-        running.call_soon_threadsafe(_end, server, code, error)
+        try:
+            running.call_soon_threadsafe(_end, server, code, error)
+        except MemoryError:
+            os._exit(DIED)
 
     bound = WAITING * backend.facts.slots
     # The others let go of the interpreter in the middle of a step.

@@ -15,7 +15,7 @@ import orjson
 
 from wordmill.backends import calls
 from wordmill.backends.base import Logprob, Words
-from wordmill.model_server.worker_loop import Told, Work
+from wordmill.model_server.worker_loop import EngineDied, Told, Work
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -27,7 +27,8 @@ class EngineFailed(Exception):
 @dataclass(slots=True)
 class Choice:
     """One of the answers to a request. text: all of it.  held: of that, what may be a call of a
-    tool and has not been shown.
+    tool and has not been shown.  cached: tokens of its prompt that were not read again, where the
+    engine tells.
     """
 
     index: int
@@ -37,6 +38,7 @@ class Choice:
     tokens: int = 0
     logprobs: list[Logprob] = field(default_factory=list)
     finish: str | None = None
+    cached: int | None = None
 
 
 class Answer:
@@ -95,7 +97,9 @@ class Answer:
         self._event.set()
 
     async def begun(self) -> None:
-        """Wait for the first of it. Raises InvalidInput, EngineFailed when that is an error."""
+        """Wait for the first of it. Raises InvalidInput, EngineFailed, EngineDied when that is an
+        error.
+        """
         while not self._news and not self._gone:
             self._event.clear()
             await self._event.wait()
@@ -103,10 +107,10 @@ class Answer:
             if told.refused is not None:
                 raise told.refused
             if told.finish == "error":
-                raise EngineFailed(told.detail)
+                raise _error(told)
 
     async def _next(self) -> list[tuple[Choice, Told]]:
-        """What has come; nothing when nobody listens any more. Raises EngineFailed."""
+        """What has come; nothing when nobody listens any more. Raises EngineFailed, EngineDied."""
         while not self._news and not self._gone:
             self._event.clear()
             await self._event.wait()
@@ -117,8 +121,10 @@ class Answer:
             choice.tokens += told.tokens
             choice.logprobs += told.logprobs
             choice.finish = told.finish
+            if choice.cached is None:
+                choice.cached = told.cached
             if told.finish == "error":
-                raise EngineFailed(told.detail)
+                raise _error(told)
         return news
 
     @property
@@ -134,7 +140,7 @@ class Answer:
         while not self._over:
             try:
                 news = await self._next()
-            except EngineFailed as error:
+            except (EngineFailed, EngineDied) as error:
                 yield b"data: " + orjson.dumps(failure(str(error))) + b"\n\n"
                 return
             if not news:
@@ -216,7 +222,7 @@ class Answer:
         )
 
     async def whole(self) -> dict[str, Any] | None:
-        """The answer at once; None when left. Raises EngineFailed."""
+        """The answer at once; None when left. Raises EngineFailed, EngineDied."""
         texts: dict[int, list[str]] = {one.index: [] for one in self.choices}
         while not self._over:
             news = await self._next()
@@ -273,14 +279,32 @@ class Answer:
         text = self._words.word(token)
         return {"token": text, "logprob": value, "bytes": list(text.encode())}
 
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, Any]:
         """Tokens, as the engine counted them."""
         made = sum(one.tokens for one in self.choices)
-        return {
+        counted: dict[str, Any] = {
             "prompt_tokens": self._prompt,
             "completion_tokens": made,
             "total_tokens": self._prompt + made,
         }
+        if (cached := self._cached()) is not None:
+            counted["prompt_tokens_details"] = {"cached_tokens": cached}
+        return counted
+
+    def _cached(self) -> int | None:
+        """Tokens of the prompts that were not read again; a prompt of several answers counts once,
+        as the one that read most of it.
+        """
+        found: dict[int, int] = {}
+        for one in self.choices:
+            if one.work is not None and one.cached is not None:
+                prompt = id(one.work.prompt)
+                found[prompt] = min(found.get(prompt, one.cached), one.cached)
+        return sum(found.values()) if found else None
+
+
+def _error(told: Told) -> EngineFailed | EngineDied:
+    return EngineDied(told.detail) if told.died else EngineFailed(told.detail)
 
 
 def failure(message: str, field_: str = "", kind: str = "server_error") -> dict[str, Any]:

@@ -21,8 +21,9 @@ from wordmill.backends.base import Backend, Sampling, not_for
 from wordmill.backends.templates import Template
 from wordmill.errors import InvalidInput, WordmillError
 from wordmill.model_server import worker_requests as requests
+from wordmill.model_server.relay import ENDS
 from wordmill.model_server.worker_answers import Answer, EngineFailed, failure
-from wordmill.model_server.worker_loop import Full, Loop, Parcel, Work
+from wordmill.model_server.worker_loop import EngineDied, Full, Loop, Parcel, Work
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -95,8 +96,12 @@ class Door:
             await _json(send, 429, busy, [(b"retry-after", b"1")])
         except Left:
             return
+        except EngineDied as error:
+            await _json(send, 500, failure(str(error)), [(ENDS, b"1")])
         except EngineFailed as error:
             await _json(send, 500, failure(str(error)))
+        except MemoryError:
+            await _json(send, 500, failure("There is not enough memory for this request."))
         except WordmillError as error:
             await _json(send, 503, failure(str(error)))
 

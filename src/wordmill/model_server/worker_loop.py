@@ -4,8 +4,9 @@ All that an engine does happens here, one step after another. What comes of a st
 parcel, so that the event loop wakes once for all requests. A request beyond the engine's slots
 waits its turn here, as long as the queue has room; who is first is the model server's to say.
 
-An engine that fails takes the worker with it: every request under way gets its words, and `died`
-is called. The model server starts the worker again.
+An engine that fails takes the worker with it: every request under way gets its words, those that
+come after it too, and `died` is called. The model server starts the worker again, and gives it what
+nobody has seen a word of.
 """
 
 import logging
@@ -21,6 +22,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from wordmill.backends.base import Backend, Decoding, Logprob, Piece, Sampling
 from wordmill.errors import InvalidInput, WordmillError
+from wordmill.model_server import memory
 from wordmill.model_server.worker_stats import Stats
 
 log = logging.getLogger(__name__)
@@ -41,7 +43,8 @@ FAULTS: Final = (
 class Told(NamedTuple):
     """What has come of an answer. text: since the last one.  tokens: how many.  finish: `stop`,
     `length` or `error`, in the last one.  detail: of an error.  refused: the engine does not take
-    the request as it is.
+    the request as it is.  died: the engine failed altogether.  cached: tokens of the prompt that
+    were not read again, where the engine tells.
     """
 
     text: str
@@ -50,6 +53,8 @@ class Told(NamedTuple):
     finish: str | None
     detail: str
     refused: InvalidInput | None = None
+    died: bool = False
+    cached: int | None = None
 
 
 Sink: TypeAlias = Callable[[Told], None]
@@ -59,6 +64,10 @@ Post: TypeAlias = Callable[[Parcel], None]
 
 class Full(WordmillError):
     """The worker has as many requests waiting as it may."""
+
+
+class EngineDied(WordmillError):
+    """The engine has failed, and the worker ends; another one may answer."""
 
 
 @dataclass(slots=True)
@@ -138,6 +147,8 @@ class Loop:
         """Readings of texts that are not over."""
         self._turned = 0.0
         """When the engine was last given work (monotonic); 0 where it has none."""
+        self._dead: str | None = None
+        """Why nothing is answered any more."""
         self._home = home or engine_thread()
         self._ran: Future[None] | None = None
 
@@ -173,17 +184,18 @@ class Loop:
         return time.monotonic() - turned if turned else 0.0
 
     def submit(self, works: Sequence[Work]) -> None:
-        """Begin some answers, all or none. Each `number` is set. Raises Full."""
+        """Begin some answers, all or none. Each `number` is set. Raises Full, EngineDied."""
         with self._lock:
+            self._must_live()
             if self.waiting + len(works) > self._bound + self.backend.facts.slots - self.running:
                 raise Full(
                     f"{self.waiting} requests wait already, and no more than {self._bound} may. "
                     "Ask again in a moment."
                 )
             self._asked += len(works)
-        for work in works:
-            work.number = next(self._numbers)
-        self._inbox.put(lambda: self._waiting.extend(works))
+            for work in works:
+                work.number = next(self._numbers)
+            self._inbox.put(lambda: self._waiting.extend(works))
 
     def cancel(self, works: Sequence[Work]) -> None:
         """Nobody wants these answers any more."""
@@ -192,7 +204,7 @@ class Loop:
     def embed(self, texts: Sequence[str]) -> Future[tuple[list[list[float]], int]]:
         """Vectors of texts, and the tokens read; those asked for at the same time go together.
 
-        Cancel the future where nobody wants them any more. Raises Full.
+        Cancel the future where nobody wants them any more. Raises Full, EngineDied.
         """
         return self._read(Texts(texts, None))
 
@@ -201,13 +213,18 @@ class Loop:
         return self._read(Texts(documents, query))
 
     def _read(self, texts: Texts) -> Future[tuple[list[Any], int]]:
+        texts.future.add_done_callback(self._has_read)
         with self._lock:
+            self._must_live()
             if self._reading >= self._bound + self.backend.facts.slots:
                 raise Full(f"{self._reading} requests wait already. Ask again in a moment.")
             self._reading += 1
-        texts.future.add_done_callback(self._has_read)
-        self._inbox.put(lambda: self._texts.append(texts))
+            self._inbox.put(lambda: self._texts.append(texts))
         return texts.future
+
+    def _must_live(self) -> None:
+        if self._dead is not None:
+            raise EngineDied(self._dead)
 
     def _has_read(self, _: object) -> None:
         with self._lock:
@@ -285,20 +302,22 @@ class Loop:
 
     def _admit(self) -> None:
         while self._waiting and len(self._active) < self.backend.facts.slots:
-            work = self._waiting.popleft()
+            work = self._waiting[0]  # it stays there as long as the engine may fail with it
             work.decoding = self.backend.words.decoding(special=work.keep)
             try:
                 self.backend.submit(work.number, work.prompt, work.sampling)
             except WordmillError as error:
                 refused = error if isinstance(error, InvalidInput) else InvalidInput(str(error))
+                self._waiting.popleft()
                 self._over(work, Told("", 0, (), "error", str(error), refused))
                 continue
             except FAULTS as error:
                 log.exception("the engine cannot take a request")
                 words = f"The engine cannot take this request: {type(error).__name__}."
+                self._waiting.popleft()
                 self._over(work, Told("", 0, (), "error", words, InvalidInput(words)))
                 continue
-            self._active[work.number] = work
+            self._active[work.number] = self._waiting.popleft()
 
     def _drop(self, works: Sequence[Work]) -> None:
         for work in works:
@@ -332,7 +351,7 @@ class Loop:
                 finish = "stop"
                 if piece.finish is None:
                     self.backend.cancel(work.number)
-        told = Told(text, piece.count, piece.logprobs, finish, piece.detail)
+        told = Told(text, piece.count, piece.logprobs, finish, piece.detail, cached=piece.cached)
         if finish is None:
             if text or piece.count:
                 self._parcel.append((work.sink, told))
@@ -372,11 +391,37 @@ class Loop:
             self._post(parcel)
 
     def _fail(self, error: BaseException) -> None:
-        words = f"The engine failed: {error}. It is started again."
-        for work in [*self._active.values(), *self._waiting]:
-            self._parcel.append((work.sink, Told("", 0, (), "error", words)))
-        for one in self._texts:
-            if one.future.set_running_or_notify_cancel():
-                one.future.set_exception(WordmillError(words))
-        self._send()
-        self._died(error)
+        words = f"The engine failed: {_reason(error)}. It is started again."
+        try:
+            with self._lock:
+                self._dead = words
+            self._hear_all()
+            for work in [*self._active.values(), *self._waiting]:
+                self._parcel.append((work.sink, Told("", 0, (), "error", words, died=True)))
+            for one in self._texts:
+                if one.future.set_running_or_notify_cancel():
+                    one.future.set_exception(EngineDied(words))
+            self._send()
+        finally:
+            self._died(error)
+
+    def _hear_all(self) -> None:
+        """What was asked and not heard yet."""
+        while True:
+            try:
+                work = self._inbox.get(block=False)
+            except queue.Empty:
+                return
+            if work is not None:
+                work()
+
+
+def _reason(error: BaseException) -> str:
+    """Why an engine failed, in half a sentence: of what a library says, the line that tells."""
+    lines = [line.strip().rstrip(".")[:200] for line in str(error).splitlines() if line.strip()]
+    short = memory.is_short(error)
+    telling = [line for line in lines if memory.is_short(line)] if short else []
+    said = (telling or lines or [""])[0]
+    if short:
+        return "there was not enough memory" + (f" ({said})" if said else "")
+    return said or type(error).__name__

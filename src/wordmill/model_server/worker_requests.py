@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from wordmill.backends.base import Facts, Form, Sampling, refuse
 from wordmill.backends.calls import called
@@ -105,11 +105,16 @@ class Embeddings(_Body):
         return [self.input] if isinstance(self.input, str) else self.input
 
 
+def _text(given: Any) -> Any:
+    """Of a document that is an object, its text."""
+    return given.get("text", given) if isinstance(given, Mapping) else given
+
+
 class Rerank(_Body):
     """`/v1/rerank`."""
 
     query: str
-    documents: Annotated[list[str], Field(min_length=1)]
+    documents: Annotated[list[Annotated[str, BeforeValidator(_text)]], Field(min_length=1)]
     top_n: Annotated[int, Field(ge=1)] | None = None
     return_documents: bool = False
 

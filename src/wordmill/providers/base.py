@@ -22,7 +22,7 @@ Name: TypeAlias = Annotated[str, Len(1, 500)]
 Price: TypeAlias = Annotated[float, Ge(0), Le(1e9)]
 Count: TypeAlias = Annotated[int, Ge(1), Le(2**53)]
 
-Kind: TypeAlias = Literal["chat", "completions", "embeddings", "responses"]
+Kind: TypeAlias = Literal["chat", "completions", "embeddings", "rerank", "responses"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +150,9 @@ class Degraded(NamedTuple):
 class Provider(ABC):
     """One model's server. Made from a catalog entry; cheap, and nothing is opened."""
 
+    tells: ClassVar[bool] = False
+    """`notes` may have something to say, and may ask the server for it."""
+
     def __init__(self, model: Model, settings: Settings, keys: KeySource = no_keys) -> None:
         self.model, self.settings, self.keys = model, settings, keys
 
@@ -223,6 +226,12 @@ class Provider(ABC):
     def place(self, request: str) -> Place | None:
         """Where a request stands that waits, for a server that says so."""
         return None
+
+    def notes(self, body: Mapping[str, Any]) -> tuple[str, ...]:
+        """Sentences on what the server makes of a request for a chat that its writer may not
+        expect, as far as it `tells`. Asked when an answer has begun; does not raise.
+        """
+        return ()
 
     def lane(self, person: str | None = None) -> dict[str, Value]:
         """One entry of `lanes` in the engine's config; its key is looked up now.

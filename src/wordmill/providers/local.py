@@ -7,14 +7,16 @@ the day: an updated model does not answer with the words of the one before.
 """
 
 import json
+import time
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from wordmill.errors import ConfigError
 from wordmill.outbound import Failure, Limits, send
-from wordmill.providers.base import Credential, Place
+from wordmill.providers.base import Credential, KeySource, Model, Place, no_keys
 from wordmill.providers.local_start import address, read
 from wordmill.providers.openai import OpenAI
+from wordmill.settings import Settings
 from wordmill.types import Value
 
 IDENTITY: Final = "local:"
@@ -23,10 +25,18 @@ KEY: Final = "WORDMILL_MODEL_SERVER_KEY"
 AT_ONCE: Final = 64
 """Requests of a run or a batch that are sent at the same time."""
 PERSON: Final = "X-Wordmill-Person"
+KNOWN: Final = 30.0
+"""Seconds for which what a model can do is not asked again."""
 
 
 class Local(OpenAI):
     """Its requests say whose they are, so that the server can be fair."""
+
+    tells: ClassVar[bool] = True
+
+    def __init__(self, model: Model, settings: Settings, keys: KeySource = no_keys) -> None:
+        super().__init__(model, settings, keys)
+        self._can: tuple[float, Mapping[str, Any]] | None = None
 
     @property
     def identity(self) -> str:
@@ -83,22 +93,56 @@ class Local(OpenAI):
 
     def place(self, request: str) -> Place | None:
         """See Provider."""
+        try:
+            found = self._get("/waiting")["waiting"].get(request)
+            return None if found is None else Place(**found)
+        except (KeyError, TypeError, AttributeError):
+            return None  # no server of ours, though it was named as one
+
+    def notes(self, body: Mapping[str, Any]) -> tuple[str, ...]:
+        """See Provider. The engine hands on no headers, so what the server says in one for each
+        answer is asked of its list of models, where it is the same.
+        """
+        now = time.monotonic()
+        if self._can is None or now - self._can[0] > KNOWN:
+            try:
+                self._can = (now, self._capabilities())
+            except ConfigError:
+                return ()  # it ended meanwhile, and does not come up
+        can = self._can[1]
+        roles = {message.get("role") for message in body.get("messages") or ()}
+        if can.get("system_role") is False and not roles & {"system", "developer"}:
+            return ()
+        said = can.get("notes")
+        return tuple(map(str, said)) if isinstance(said, list) else ()
+
+    def _capabilities(self) -> Mapping[str, Any]:
+        """Of the model, as its worker told them; empty where it is not loaded."""
+        try:
+            models = self._get("/models")["data"]
+            found = next(one for one in models if one["id"] == self.model.model)["capabilities"]
+        except (KeyError, TypeError, StopIteration):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _get(self, path: str) -> Any:
+        """What the server says at a path below its base URL; None where it does not."""
         credential = self.credential()
         headers = {"Authorization": f"Bearer {credential.key}"} if credential else {}
         answer = send(
             "GET",
-            f"{self.address()}/waiting",
+            self.address() + path,
             headers=headers,
             limits=Limits(connect=2.0, first_byte=2.0, total=3.0),
             direct=self._own,
+            allowed=self.settings.private_hosts if self.model.guarded else None,
         )
         if isinstance(answer, Failure) or answer.status != 200:
             return None
         try:
-            found = json.loads(answer.body)["waiting"].get(request)
-            return None if found is None else Place(**found)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return None  # no server of ours, though it was named as one
+            return json.loads(answer.body)
+        except ValueError:
+            return None
 
     def lane(self, person: str | None = None) -> dict[str, Value]:
         """See Provider. Who waits in the queue is not given up early."""

@@ -28,6 +28,7 @@ PATHS = {
     "chat": "/chat/completions",
     "completions": "/completions",
     "embeddings": "/embeddings",
+    "rerank": "/rerank",
     "responses": "/responses",
 }
 
@@ -40,7 +41,7 @@ SCHEMA_PROMPT = (
 
 
 class OpenAI(Provider):
-    """Chat, completions, embeddings and other JSON paths of an OpenAI-compatible server."""
+    """Chat, embeddings, reranking and other JSON paths of an OpenAI-compatible server."""
 
     def __init__(self, model: Model, settings: Settings, keys: KeySource = no_keys) -> None:
         super().__init__(model, settings, keys)

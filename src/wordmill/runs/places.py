@@ -21,7 +21,15 @@ from wordmill.storage import said
 DATASETS = Path("datasets")
 """Folders of datasets are made below it, in the current folder, when none is named."""
 
-_OURS = ("data", "failed.jsonl", "recipe.yaml", "run.json", "README.md", "report.html")
+_OURS = (
+    "data",
+    "failed.jsonl",
+    "recipe.yaml",
+    "run.json",
+    "README.md",
+    "report.html",
+    "report.json",
+)
 """What a dataset folder holds; `--replace` deletes no other file."""
 
 

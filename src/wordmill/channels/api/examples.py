@@ -17,6 +17,7 @@ _BODIES: Final = {
     "POST /v1/chat/completions": (fields.CHAT, ("model", "messages")),
     "POST /v1/completions": (fields.COMPLETIONS, ("model", "prompt")),
     "POST /v1/embeddings": (fields.EMBEDDINGS, ("model", "input")),
+    "POST /v1/rerank": (fields.RERANK, ("model", "query", "documents")),
     "POST /v1/responses": (fields.RESPONSES, ("model", "input")),
 }
 _SUCCESS: Final = ("200", "201", "202")

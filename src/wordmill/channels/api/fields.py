@@ -159,6 +159,21 @@ EMBEDDINGS: Final[Mapping[str, Field]] = {
     "user": TEXT,
 }
 
+RERANK: Final[Mapping[str, Field]] = {
+    "documents": ANYTHING,  # `reranking` has words of its own
+    EXTRA: OBJECT,
+    "max_chunks_per_doc": _BOUND,
+    "max_tokens_per_doc": _BOUND,
+    "model": ANYTHING,
+    "priority": ANYTHING,
+    "query": TEXT,
+    "return_documents": FLAG,
+    "top_n": _whole(1, 1_000_000),
+    "truncate_prompt_tokens": ANYTHING,
+    "truncation": ANYTHING,
+    "user": TEXT,
+}
+
 RESPONSES: Final[Mapping[str, Field]] = {
     "background": FLAG,
     "conversation": ANYTHING,

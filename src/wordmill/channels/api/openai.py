@@ -7,7 +7,7 @@ A model is named as the catalog names it. With the header `X-Wordmill-Conversati
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from fastapi import APIRouter, Request
@@ -16,20 +16,22 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from wordmill.accounts import catalog_of
-from wordmill.channels.api import continued, fields, responses, wire
+from wordmill.channels.api import continued, fields, reranking, responses, wire
 from wordmill.channels.api.auth import Caller, Reads, Talks, house_of
 from wordmill.channels.api.bodies import json_object
 from wordmill.channels.api.presence import present
 from wordmill.channels.api.shared import UNSTORED
 from wordmill.completions import Answer, Delta
 from wordmill.completions.gateway import Gateway
-from wordmill.errors import InvalidInput
+from wordmill.errors import InvalidInput, ModelFailed
 from wordmill.telemetry import plain
+from wordmill.types import Reply
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 CONVERSATION: Final = "x-wordmill-conversation"
 DEGRADED: Final = "x-wordmill-degraded"
+NOTE: Final = "x-wordmill-note"
 MOST_PROMPTS: Final = 128
 Json: TypeAlias = Mapping[str, Any]
 
@@ -65,14 +67,19 @@ async def chat_completions(caller: Talks, request: Request) -> Response:
     if body.get("n", 1) > 1:
         if streamed:
             raise InvalidInput("Several answers (n) cannot be streamed: ask without stream.", "n")
-        return await _posted(caller, request, name, "chat", body)
+        several = await _posted(caller, request, name, "chat", body)
+        noted = house_of(request).completions.notes
+        notes = await run_in_threadpool(noted, caller.person, name, body)
+        several.headers.update(_header(NOTE, notes))
+        return several
     answer, pieces = await _begun(caller, request, name, body)
     if streamed:
         first = await present(request, _first(name, answer, pieces))
-        return _stream(wire.events(name, answer, first, pieces, counted), answer)
+        events = wire.events(name, answer, first, pieces, counted)
+        return _stream(events, await _told(answer))
     await present(request, _all(pieces))
     made = wire.completion(name, answer, wire.reply_of(name, answer))
-    return JSONResponse(made, headers=_degraded(answer))
+    return JSONResponse(made, headers=await _told(answer))
 
 
 @router.post("/completions")
@@ -123,6 +130,19 @@ async def embeddings(caller: Talks, request: Request) -> Response:
     return await _passed(caller, request, "embeddings", "input", body)
 
 
+@router.post("/rerank")
+async def rerank(caller: Talks, request: Request) -> Response:
+    """Documents in the order in which they answer a query (the form of Jina and Cohere)."""
+    asked = reranking.read(await json_object(request))
+    if await run_in_threadpool(house_of(request).rehearses, caller.person, asked.model):
+        raise InvalidInput(reranking.REHEARSED, "model")
+    try:
+        reply, raw = await _asked(caller, request, asked.model, "rerank", asked.body)
+    except ModelFailed as error:
+        raise reranking.explained(error) from error
+    return JSONResponse(reranking.answer(asked, raw, reply.usage))
+
+
 @router.post("/responses")
 async def respond(caller: Talks, request: Request) -> Response:
     """The stateless core of the Responses API, streamed or not: text, functions, schemas."""
@@ -132,10 +152,11 @@ async def respond(caller: Talks, request: Request) -> Response:
     answer, pieces = await _begun(caller, request, name, responses.as_chat(body))
     if body.get("stream"):
         first = await present(request, _first(name, answer, pieces))
-        return _stream(responses.events(response, name, answer, first, pieces), answer)
+        events = responses.events(response, name, answer, first, pieces)
+        return _stream(events, await _told(answer))
     await present(request, _all(pieces))
     made = response.ended(answer, wire.reply_of(name, answer))
-    return JSONResponse(made, headers=_degraded(answer))
+    return JSONResponse(made, headers=await _told(answer))
 
 
 async def _begun(
@@ -163,15 +184,24 @@ async def _all(pieces: AsyncIterator[Delta]) -> None:
         pass
 
 
-def _stream(events: AsyncIterator[str], answer: Answer | None = None) -> StreamingResponse:
-    headers = {**UNSTORED, **(_degraded(answer) if answer else {})}
-    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+def _stream(
+    events: AsyncIterator[str], headers: Mapping[str, str] | None = None
+) -> StreamingResponse:
+    told = {**UNSTORED, **(headers or {})}
+    return StreamingResponse(events, media_type="text/event-stream", headers=told)
 
 
-def _degraded(answer: Answer) -> dict[str, str]:
-    """What the model's server refused and was not asked again, for whoever wants to know."""
-    said = " ".join(answer.degraded)[:1000].encode("ascii", "replace").decode()
-    return {DEGRADED: plain(said)} if said else {}
+async def _told(answer: Answer) -> dict[str, str]:
+    """What the model's server refused and was not asked again, and what it made of the rest, for
+    whoever wants to know.
+    """
+    notes = await run_in_threadpool(answer.notes) if answer.tells else ()
+    return {**_header(DEGRADED, answer.degraded), **_header(NOTE, notes)}
+
+
+def _header(name: str, sentences: Sequence[str]) -> dict[str, str]:
+    said = " ".join(sentences)[:1000].encode("ascii", "replace").decode()
+    return {name: plain(said)} if said else {}
 
 
 def _streamed(body: Json) -> tuple[bool, bool]:
@@ -197,16 +227,22 @@ async def _passed(
 
 
 async def _posted(caller: Caller, request: Request, model: str, path: str, body: Json) -> Response:
+    _, raw = await _asked(caller, request, model, path, body)
+    return JSONResponse({**raw, "model": model})
+
+
+async def _asked(
+    caller: Caller, request: Request, model: str, path: str, body: Json
+) -> tuple[Reply, Json]:
+    """What the model's server answers, as it said it. Ended where the client goes away."""
     gone = threading.Event()
 
-    def post() -> Json:
-        _, raw = house_of(request).completions.post(
+    def post() -> tuple[Reply, Json]:
+        return house_of(request).completions.post(
             caller.person, model, path, body, door=caller.door, unwanted=gone.is_set
         )
-        return raw
 
-    raw = await present(request, run_in_threadpool(post), gone.set)
-    return JSONResponse({**raw, "model": model})
+    return await present(request, run_in_threadpool(post), gone.set)
 
 
 async def _continued(

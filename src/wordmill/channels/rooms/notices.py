@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 from wordmill.accounts import Person
 from wordmill.batches.types import ENDED
 from wordmill.channels.rooms.base import Incoming
-from wordmill.channels.rooms.picture import picture
+from wordmill.channels.rooms.picture import batch_picture, report_picture
 from wordmill.channels.rooms.records import Answer
 from wordmill.commands import Outcome
 from wordmill.commands.datasets import batch_standing
 from wordmill.commands.words import code, count
+from wordmill.datasets.report import read_drawn
 from wordmill.errors import ChannelClosed, ChannelError, NotFound, WordmillError
 from wordmill.runs.show import money
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from wordmill.channels.rooms.door import Door
 
 ROWS: Final = 1000
-"""Of a dataset, that its picture is drawn from."""
+"""Of a batch, that its picture is drawn from."""
 LOOK: Final = 2.0
 """Seconds between looks at work that has not ended."""
 _OPEN: Final = ("created", "running")
@@ -124,21 +125,17 @@ class Notices:
         return " ".join(words)
 
     def _drawn(self, person: Person, work: str) -> bytes | None:
-        """The picture of what was made; None where there is nothing to draw."""
+        """The picture of what was made; None where there is none."""
         try:
             if work.startswith(_BATCH):
                 batches = self._door.house.batches
                 results = batches.results(person.id, work, limit=ROWS)
                 name = batches.get(person.id, work).dataset or "Batch"
-                return picture(
-                    f"{name}: {count(len(results), 'request')}", [_row(one) for one in results]
-                )
-            desk = self._door.house.desk(person)
-            page = desk.rows(work, 1, ROWS)
-        except WordmillError:  # it made no rows
+                return batch_picture(name, [_row(one) for one in results]) if results else None
+            dataset = self._door.house.desk(person).dataset(work)
+            return report_picture(read_drawn(dataset.folder))
+        except WordmillError:  # it made no rows, or is an older version's
             return None
-        rows = [record["values"] for record in page.records if isinstance(record["values"], dict)]
-        return picture(f"{desk.registry.get(work).name}: {len(rows)} rows", rows)
 
 
 def _row(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import streamlit as st
 
 from wordmill.accounts import Person
+from wordmill.backends import templates
 from wordmill.channels.house import House
 from wordmill.channels.web import parts
 from wordmill.channels.web.views import chat_compare, chat_list
@@ -129,6 +130,23 @@ def _state(message: Message, _: Texts) -> None:
         st.caption(
             _("{count} earlier messages did not fit and were not sent.").format(count=dropped)
         )
+    for sentence in (message.sent or {}).get("degraded") or ():
+        st.caption(parts.plain(_known(str(sentence), _)))
+
+
+def _known(sentence: str, _: Texts) -> str:
+    """What a model server says of a chat template, in the page's language; others as they are."""
+    known = {
+        templates.FOLDED: _(
+            "This model's chat template has no system role: the system message stands at the head "
+            "of the first turn."
+        ),
+        templates.PLAIN: _(
+            "This model has no chat template: it reads the conversation as a plain transcript, and "
+            "may go on writing it."
+        ),
+    }
+    return known.get(sentence, sentence)
 
 
 def _actions(
