@@ -1,11 +1,16 @@
 """What a room is shown at the end of a run: the charts of its report."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from PIL import Image
 
+from wordmill.batches import Batch, Counts
+from wordmill.channels.rooms.notices import _row
 from wordmill.channels.rooms.picture import WIDTH, batch_picture, report_picture
 from wordmill.datasets.charts import bars, histogram, steps
 from wordmill.datasets.report import Card, Drawn, Picture, Section, read_drawn
@@ -87,10 +92,20 @@ def test_a_wide_dataset_is_no_endless_picture() -> None:
 
 
 def test_a_batch_is_counted_by_what_its_answers_share() -> None:
-    rows = [{"outcome": "answered", "mood": "calm" if n % 3 else "angry"} for n in range(30)]
-    image = opened(batch_picture("letters", [*rows, *([{"outcome": "rate_limit"}] * 10)]))
+    rows = [{"outcome": "calm" if n % 3 else "angry"} for n in range(30)]
+    counts = Counts(total=4000, completed=3000, failed=1000, causes={"rate_limit": 1000})
+    batch = SimpleNamespace(dataset="letters", counts=counts)
+    image = opened(batch_picture(cast("Batch", batch), rows))
     assert share(image, GOOD) == pytest.approx(0.75, abs=0.01)
-    assert filled(image) > 10_000
+    plain = SimpleNamespace(dataset="letters", counts=replace(counts, causes={}))
+    assert filled(image) > filled(opened(batch_picture(cast("Batch", plain), rows))) > 10_000
+
+
+@pytest.mark.parametrize(
+    "body", [[1], "no", None, {}, {"choices": []}, {"choices": [7]}, {"choices": {"0": 1}}]
+)
+def test_a_line_that_is_no_chat_has_no_answer(body: object) -> None:
+    assert _row({"error": None, "response": {"body": body}}) == {}
 
 
 def test_a_folder_without_pictures_says_so(tmp_path: Path) -> None:

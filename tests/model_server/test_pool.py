@@ -130,12 +130,12 @@ def test_a_worker_that_hangs_is_ended(start: Start, how: str) -> None:
 
 def test_a_server_that_stood_still_holds_it_against_no_worker(library: Library) -> None:
     async def stand() -> bool:
-        pool = Pool(library, stub_command, replace(LIMITS, hang=1.0))
+        pool = Pool(library, stub_command, replace(LIMITS, hang=4.0))
         looking = asyncio.create_task(pool.run())
         worker = (await pool.load("tiny")).worker
         assert worker is not None
         worker.asked = time.monotonic()  # a question is under way
-        time.sleep(2.5)  # a laptop that slept, a machine that had no turn for this process
+        time.sleep(6.0)  # a laptop that slept, a machine that had no turn for this process
         await asyncio.sleep(1.0)
         looking.cancel()
         ended = worker.ended

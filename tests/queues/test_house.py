@@ -50,10 +50,12 @@ def test_a_run_of_the_server_is_shared_out(
         _ended(house, run)
         found, _ = house.open_run(me, run)
         assert (found.state, found.counts["ended"]) == ("finished", 100)
-        assert found.counts["requests"] == sent() == 300
-        assert json.loads(server.stats())["repeated"] == 0
+        # What was out when it was cancelled is asked again: of three parts, eight each at most.
+        again = json.loads(server.stats())["repeated"]
+        assert found.counts["requests"] == sent() == 300 + again
+        assert again <= 24
         used = house.accounts.ledger.used(me.id)["day"].amount
-        assert used.requests == 300
+        assert used.requests == sent()
         assert house.desk(me).dataset(run).manifest.rows.made == 100
 
 

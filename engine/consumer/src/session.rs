@@ -91,6 +91,15 @@ pub struct Session {
     over: Arc<AtomicBool>,
 }
 
+/// Says that a session is over, however its thread ends.
+struct Ended(Arc<AtomicBool>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 impl Session {
     /// Start its thread. The error is a sentence.
     pub fn start(setup: Setup, engine: Arc<Engine>, blocks: Blocks) -> Result<Self, String> {
@@ -101,6 +110,7 @@ impl Session {
         std::thread::Builder::new()
             .name("wordmill-batch".into())
             .spawn(move || {
+                let _ended = Ended(over.clone());
                 let now = Instant::now();
                 let held = BTreeMap::new();
                 Run {

@@ -118,7 +118,7 @@ class Options:
     slots: int = 32
     cache_tokens: int = 0
     batch_tokens: int = 512
-    kept_bytes: int = 0
+    kept_bytes: int | None = None
     remote_code: bool = False
 
 

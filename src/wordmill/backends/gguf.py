@@ -117,7 +117,9 @@ class Gguf:
         parameters.n_batch = max(options.batch_tokens, 2 * slots)
         parameters.n_ubatch = min(parameters.n_ubatch, parameters.n_batch)
         # It would keep up to 8 GiB of earlier prompts, of which no estimate knows.
-        parameters.cache_ram_mib = -(-(options.kept_bytes or KEPT) >> 20)
+        parameters.cache_ram_mib = -(
+            -(KEPT if options.kept_bytes is None else options.kept_bytes) >> 20
+        )
         # An idle slot stays as it is until its room is wanted: it may be too large to be kept.
         parameters.cache_idle_slots = False
         parameters.warmup = False
@@ -298,8 +300,9 @@ class _Request:
         try:
             self._server.handle_completions(dict(self._asked), self._came)
         except BaseException as error:  # whatever it is: else the request would never end
-            self._pieces.put((self.number, {"error": {"message": str(error)}}))
-            if not isinstance(error, RuntimeError | ValueError):
+            short = isinstance(error, MemoryError)
+            self._pieces.put((self.number, {"short": short, "error": {"message": str(error)}}))
+            if not short and not isinstance(error, RuntimeError | ValueError):
                 raise
 
     def _came(self, told: Mapping[str, Any]) -> bool:
@@ -309,6 +312,8 @@ class _Request:
 
     def read(self, told: Mapping[str, Any]) -> Piece:
         """A piece in our words."""
+        if told.get("short"):
+            raise MemoryError("llama.cpp got no more memory")
         if "error" in told:
             words = str(told["error"].get("message", "no reason was given")).rstrip(".")
             detail = f"llama.cpp refuses the request: {words}."

@@ -349,7 +349,7 @@ class Answering:
         calls: tool_calls.Calls,
     ) -> bool:
         """Write the end of an answer; whether it calls tools."""
-        if writing.length or state == "done":
+        if state == "done":
             asking.notes += asking.answer.notes()
         reply, record = asking.answer.reply, asking.sent()
         usage = timing = error = finish = None

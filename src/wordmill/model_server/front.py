@@ -23,7 +23,7 @@ from wordmill.model_server.admin import Admin
 from wordmill.model_server.fairness import QueueFull
 from wordmill.model_server.metrics import Figures
 from wordmill.model_server.pool import Pool
-from wordmill.model_server.process import Process
+from wordmill.model_server.process import KNOW, Process
 from wordmill.model_server.relay import WorkerLost
 from wordmill.model_server.served import Refused, Served, Ticket, ending
 from wordmill.model_server.types import ANSWERS, PERSON
@@ -46,8 +46,6 @@ FULL: Final = 5
 """Seconds after which somebody may come again who found the queue full."""
 NOTE: Final = b"x-wordmill-note"
 """The header in which a worker says what it did otherwise than asked."""
-KNOW: Final = 2.0
-"""Seconds that a lost worker's end may take to be known."""
 
 _JSON: Final = [(b"content-type", b"application/json")]
 _EVENTS: Final = [

@@ -30,11 +30,13 @@ LINES: Final = 40
 """Of a worker's last words, that are kept."""
 LONGEST: Final = 1 << 20
 """Bytes of a line."""
+KNOW: Final = 2.0
+"""Seconds that a lost worker's end may take to be known."""
 TERM, KILL = 3.0, 2.0
 """Seconds that a worker has to end by itself, and after SIGTERM."""
 WARMING: Final = [{"role": "user", "content": "Hello"}]
 _PASSED: Final = re.compile(
-    r"CUDA_|NVIDIA_|HIP_|ROCR_|HSA_|OMP_|MKL_|OPENVINO_|LD_LIBRARY_PATH$|PYTORCH_|TORCH_|VIRTUAL_ENV$"
+    r"CUDA_|NVIDIA_|HIP_|ROCR_|HSA_|OMP_|MKL_|ONEDNN_|OPENVINO_|LD_LIBRARY_PATH$|PYTORCH_|TORCH_|VIRTUAL_ENV$"
 )
 
 _STAMP: Final = re.compile(r"^[\d.]+ [A-Z] +|^The engine failed: ")
@@ -290,10 +292,11 @@ async def start(model: Described, command: Command, seconds: float) -> Process:
         words = f"it was not loaded after {seconds:g} s (setting local_load_seconds)"
         raise WorkerFailed(words) from error
     except relay.WorkerLost as error:
-        await asyncio.wait([asyncio.create_task(one.wait())], timeout=1.0)
+        await asyncio.wait([asyncio.create_task(one.wait())], timeout=KNOW)
         words = one.why() if one.ended else f"it does not answer: {error}"
+        short = one.ended and one.short
         await one.stop(0.0)
-        raise WorkerFailed(words) from error
+        raise WorkerFailed(words, memory=short) from error
     except BaseException:
         await one.stop(0.0)
         raise

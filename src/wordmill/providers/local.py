@@ -94,7 +94,7 @@ class Local(OpenAI):
     def place(self, request: str) -> Place | None:
         """See Provider."""
         try:
-            found = self._get("/waiting")["waiting"].get(request)
+            found = self._get(self.address(), "/waiting")["waiting"].get(request)
             return None if found is None else Place(**found)
         except (KeyError, TypeError, AttributeError):
             return None  # no server of ours, though it was named as one
@@ -105,11 +105,9 @@ class Local(OpenAI):
         """
         now = time.monotonic()
         if self._can is None or now - self._can[0] > KNOWN:
-            try:
-                self._can = (now, self._capabilities())
-            except ConfigError:
-                return ()  # it ended meanwhile, and does not come up
-        can = self._can[1]
+            found = self._capabilities()
+            self._can = (now, found) if found else None
+        can = self._can[1] if self._can else {}
         roles = {message.get("role") for message in body.get("messages") or ()}
         if can.get("system_role") is False and not roles & {"system", "developer"}:
             return ()
@@ -117,21 +115,27 @@ class Local(OpenAI):
         return tuple(map(str, said)) if isinstance(said, list) else ()
 
     def _capabilities(self) -> Mapping[str, Any]:
-        """Of the model, as its worker told them; empty where it is not loaded."""
+        """Of the model, as its worker told them; empty where it is not loaded. Nothing is started
+        for it.
+        """
+        there = read(self.settings.home) if self._own else None
+        if self._own and there is None:
+            return {}
         try:
-            models = self._get("/models")["data"]
+            base = f"{there.url}/v1" if there else self.address()
+            models = self._get(base, "/models")["data"]
             found = next(one for one in models if one["id"] == self.model.model)["capabilities"]
         except (KeyError, TypeError, StopIteration):
             return {}
         return found if isinstance(found, dict) else {}
 
-    def _get(self, path: str) -> Any:
+    def _get(self, base: str, path: str) -> Any:
         """What the server says at a path below its base URL; None where it does not."""
         credential = self.credential()
         headers = {"Authorization": f"Bearer {credential.key}"} if credential else {}
         answer = send(
             "GET",
-            self.address() + path,
+            base + path,
             headers=headers,
             limits=Limits(connect=2.0, first_byte=2.0, total=3.0),
             direct=self._own,

@@ -139,7 +139,8 @@ async def rerank(caller: Talks, request: Request) -> Response:
     try:
         reply, raw = await _asked(caller, request, asked.model, "rerank", asked.body)
     except ModelFailed as error:
-        raise reranking.explained(error) from error
+        reranking.explain(error)
+        raise
     return JSONResponse(reranking.answer(asked, raw, reply.usage))
 
 

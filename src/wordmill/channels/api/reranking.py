@@ -84,15 +84,15 @@ def answer(asked: Asked, raw: object, usage: Usage) -> dict[str, Any]:
     }
 
 
-def explained(error: ModelFailed) -> ModelFailed:
-    """A failure, with what to do where the server has no such operation."""
+def explain(error: ModelFailed) -> None:
+    """Raise a failure with what to do, where the server has no such operation."""
     if error.kind != "rejected" or not error.detail.startswith(("HTTP 404", "HTTP 405")):
-        return error
+        return
     words = (
         f"{error.detail}. Its server has no /rerank below the model's base URL: name a model of "
         "one that has."
     )
-    return ModelFailed(error.model, error.kind, words)
+    raise ModelFailed(error.model, error.kind, words) from error
 
 
 def _documents(given: Any) -> list[str]:

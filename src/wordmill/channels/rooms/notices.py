@@ -70,7 +70,7 @@ class Notices:
                 self._more.clear()  # before: what is asked for meanwhile is looked at next
                 owed = await asyncio.to_thread(self._door.records.owed, "report")
                 for one in owed:
-                    await self._look(one)
+                    await self._see_to(one)
                 if not owed:
                     await self._more.wait()
             except ChannelClosed:
@@ -78,6 +78,18 @@ class Notices:
             except WordmillError as error:
                 log.info("%s: work is looked at again: %s", self._door.name, error)
             await asyncio.sleep(LOOK)
+
+    async def _see_to(self, owed: Answer) -> None:
+        """Nothing that goes wrong with one keeps the others from being told."""
+        try:
+            await self._look(owed)
+        except WordmillError:
+            raise
+        except Exception:
+            log.exception(
+                "%s met a fault of Wordmill in the end of %s", self._door.name, owed.message
+            )
+            await asyncio.to_thread(self._door.records.change, owed.event, state="failed")
 
     async def _look(self, owed: Answer) -> None:
         door = self._door
@@ -129,9 +141,11 @@ class Notices:
         try:
             if work.startswith(_BATCH):
                 batches = self._door.house.batches
+                batch = batches.get(person.id, work)
+                if not batch.counts.total:
+                    return None
                 results = batches.results(person.id, work, limit=ROWS)
-                name = batches.get(person.id, work).dataset or "Batch"
-                return batch_picture(name, [_row(one) for one in results]) if results else None
+                return batch_picture(batch, [_row(one) for one in results])
             dataset = self._door.house.desk(person).dataset(work)
             return report_picture(read_drawn(dataset.folder))
         except WordmillError:  # it made no rows, or is an older version's
@@ -139,19 +153,17 @@ class Notices:
 
 
 def _row(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of a batch as a row: what became of it, and the answer, where that is a chat's; the
-    parts of an answer that is a JSON object.
+    """The answer of a batch's line, where that is a chat's; the parts of one that is a JSON object.
+    What a server may have sent instead of a completion has none.
     """
-    error = result["error"]
-    if error is not None:
-        return {"outcome": error["code"]}
-    row: dict[str, Any] = {"outcome": "answered"}
-    choices = result["response"]["body"].get("choices") or [{}]
-    text = (choices[0].get("message") or {}).get("content")
-    if isinstance(text, str):
-        try:
-            parts = json.loads(text)
-        except ValueError:
-            parts = text
-        row |= parts if isinstance(parts, dict) else {"answer": parts}
-    return row
+    try:
+        text = result["response"]["body"]["choices"][0]["message"]["content"]
+    except (KeyError, IndexError, TypeError):
+        return {}
+    if not isinstance(text, str):
+        return {}
+    try:
+        parts = json.loads(text)
+    except (ValueError, RecursionError):
+        parts = text
+    return parts if isinstance(parts, dict) else {"answer": parts}

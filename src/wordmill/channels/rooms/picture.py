@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
+from wordmill.batches import Batch
 from wordmill.datasets.charts import Bars, Columns, HeatMap, bars
 from wordmill.datasets.pages import count, plural
 from wordmill.datasets.report import Drawn
@@ -55,14 +56,18 @@ def report_picture(drawn: Drawn) -> bytes:
     return _paint(f"{drawn.name}: {plural(drawn.rows, 'row')}", parts, _charts(drawn))
 
 
-def batch_picture(name: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """A batch: how many lines were answered, and the values that its answers share.
+def batch_picture(batch: Batch, rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """A batch: how many lines were answered, why others failed, and the values that answers share.
 
-    rows: `outcome` of each line, and the parts of its answer.
+    rows: the parts of its first answers.
     """
-    answered = sum(row.get("outcome") == "answered" for row in rows)
-    parts = (("answered", answered, _GOOD), ("failed", len(rows) - answered, _BAD))
-    return _paint(f"{name}: {plural(len(rows), 'request')}", parts, list(_counted(rows)))
+    counts = batch.counts
+    parts = (("answered", counts.completed, _GOOD), ("failed", counts.failed, _BAD))
+    charts = list(_counted(rows))
+    if counts.causes:
+        charts.insert(0, Chart("why lines failed", "", bars(counts.causes)))
+    name = batch.dataset or "Batch"
+    return _paint(f"{name}: {plural(counts.total, 'request')}", parts, charts)
 
 
 def _charts(drawn: Drawn) -> list[Chart]:
@@ -140,15 +145,16 @@ def _lay(
     page: _Page, title: str, parts: Sequence[tuple[str, int, str]], charts: Sequence[Chart]
 ) -> int:
     """Everything, from the top. Returns the height that it took."""
-    page.text(MARGIN, page.y, title, font=page.large)
+    wide = WIDTH - 2 * MARGIN
+    page.text(MARGIN, page.y, _fitting(title, page.large, wide), font=page.large)
     page.y += 48
     _outcome(page, parts)
     for chart in charts:
         page.y += 14
-        page.text(MARGIN, page.y, chart.title)
+        page.text(MARGIN, page.y, _fitting(chart.title, page.font, wide))
         page.y += 26
         if chart.fact:
-            fact = _fitting(chart.fact, page.small, WIDTH - 2 * MARGIN)
+            fact = _fitting(chart.fact, page.small, wide)
             page.text(MARGIN, page.y, fact, _SOFT, page.small)
             page.y += 28
         if isinstance(chart.shape, Bars):
